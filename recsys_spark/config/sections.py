@@ -1,0 +1,200 @@
+"""The configuration, section by section: every key, its default and its meaning."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RecommenderName = Literal["popularity", "repurchase", "item_knn", "ease", "mfn", "gru"]
+Repeats = Literal["allow", "drop"]
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+EVENT_COLUMNS = ("user_id", "item_id", "event_time", "event_type", "quantity", "price", "order_id")
+CATALOG_COLUMNS = ("item_id", "title", "description", "category", "brand", "price")
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Files(Section):
+    """Where rows are read from."""
+
+    format: Literal["csv", "json", "parquet", "table", "package"]
+    """How the rows are stored; `package` is a data file inside an installed Python package."""
+    path: str | tuple[str, ...]
+    """A path, a glob or a list of them; a table's name for `table`; `package/file.parquet` for `package`."""
+    options: dict[str, str] = {}
+    """Options handed to Spark's reader, such as `{header: "true", sep: ";"}`."""
+    columns: dict[str, str]
+    """Our column to the file's column (letter case does not matter)."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The configured paths as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    def _check_columns(self, known: tuple[str, ...], required: tuple[str, ...]) -> None:
+        unknown = sorted(set(self.columns) - set(known))
+        missing = [name for name in required if name not in self.columns]
+        if unknown:
+            raise ValueError(f"columns has unknown names {unknown}; known are {list(known)}")
+        if missing:
+            raise ValueError(f"columns lacks {missing}; map each to a column of the file")
+
+
+class Source(Files):
+    """A log of events: one row an event."""
+
+    event_type: str | None = None
+    """The constant type of every row, where no column holds it."""
+    event_types: dict[str, str] = {}
+    """The file's event types to ours, such as `{buy: purchase}`; where given, other values are quarantined."""
+    timestamp_format: str | None = None
+    """Spark's pattern of `event_time`, such as `M/d/yyyy H:mm`; ISO 8601 where it is not given."""
+    reject: dict[str, str] = {}
+    """Reason to a Spark SQL predicate on the file's columns: rows for which it is true are quarantined."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Source:
+        self._check_columns(EVENT_COLUMNS, ("user_id", "item_id", "event_time"))
+        if (self.event_type is None) == ("event_type" not in self.columns):
+            raise ValueError("give either event_type (a constant) or columns.event_type, not both and not neither")
+        return self
+
+
+class Catalog(Files):
+    """The catalogue: one row an item."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Catalog:
+        self._check_columns(CATALOG_COLUMNS, ("item_id",))
+        return self
+
+
+class Split(Section):
+    """How events are divided into train, valid and test."""
+
+    strategy: Literal["temporal", "leave_one_out"] = "temporal"
+    """`temporal`: by time; `leave_one_out`: a user's last event is test, the one before it valid."""
+    test_start: date | None = None
+    """First day of the test window (temporal); the window ends at the run's date."""
+    test_days: Positive | None = None
+    """Length of the test window counted back from the run's date, where `test_start` is not given (default 14)."""
+    valid_days: Positive = 14
+    """Length of the valid window, which ends where the test window starts (temporal)."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Split:
+        if self.test_start is not None and self.test_days is not None:
+            raise ValueError("give test_start or test_days, not both")
+        if self.strategy == "leave_one_out" and (self.test_start or self.test_days):
+            raise ValueError("test_start and test_days belong to the temporal strategy; leave_one_out takes neither")
+        return self
+
+
+class Evaluation(Section):
+    """What is measured on the test window."""
+
+    k: tuple[Positive, ...] = (10, 20)
+    """List lengths at which the metrics are computed."""
+    repeats: Literal["allow", "drop", "both"] = "both"
+    """May items of the user's history be recommended: allow, drop, or measure both."""
+    target_events: tuple[str, ...] = ("purchase",)
+    """Event types that make an item relevant."""
+    cold: Literal["exclude", "miss"] = "exclude"
+    """Items unknown before the window: left out of relevance, or kept as misses."""
+    refit: bool = False
+    """Fit the parameters of the reported models on train and valid instead of train alone."""
+
+    @property
+    def modes(self) -> tuple[Repeats, ...]:
+        """The ways of treating repeats that are measured."""
+        return ("allow", "drop") if self.repeats == "both" else (self.repeats,)
+
+
+class Fusion(Section):
+    """How the recommenders' scores become one list."""
+
+    method: Literal["average", "weighted"] = "weighted"
+    """`average`: mean of z-scores; `weighted`: weights and normalisers searched on the valid window."""
+    k: Positive = 20
+    """Length of the published lists."""
+    repeats: Repeats = "allow"
+    """May the published lists hold items of the user's history."""
+    optimise_k: Positive = 10
+    """The K of the NDCG@K that the search of weights maximises."""
+    search_users: Annotated[int, Field(gt=0, le=20000)] = 1000
+    """Seeded valid users on which weights are searched."""
+    search_candidates: Annotated[int, Field(gt=0, le=1000)] = 200
+    """Top items of each component that take part in the search."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.0005
+    """NDCG that a further component must add to be taken into the fusion."""
+
+
+class Datasets(Section):
+    """The Petastorm datasets that training reads."""
+
+    max_length: Positive = 50
+    """Positions of a sequence row; longer histories are cut into windows, the most recent first."""
+    max_windows: Positive = 20
+    """Windows kept of one user's history: the most recent ones."""
+    row_groups: Positive = 8
+    """Row groups of equal size in each dataset: at least the number of training processes, and a multiple of it."""
+    event_weights: dict[str, float] = {"purchase": 1.0, "add_to_cart": 0.5, "click": 0.2, "view": 0.1, "search": 0.0}
+    """Weight of an event of each type in the user-item matrix; a type that is not named weighs 0."""
+
+
+class Training(Section):
+    """How neural recommenders are launched."""
+
+    num_processes: Positive = 1
+    """Processes of TorchDistributor; each takes one Spark task slot."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Launches after a failed one; each resumes from the last complete checkpoint."""
+    valid_users: Positive = 2000
+    """Seeded valid users on whom early stopping measures NDCG@10."""
+
+
+class Scoring(Section):
+    """The pass that scores users over the catalogue."""
+
+    block_mb: Positive = 256
+    """Memory that one task may use for a block of scores; the number of users in a block follows from it."""
+    tasks: Positive | None = None
+    """Tasks of the pass; by default two for each core of the cluster."""
+
+
+class Tables(Section):
+    """How tables are published."""
+
+    catalog: str | None = None
+    """A metastore database (it must exist or be creatable) in which a view of each table is kept."""
+    keep_versions: Positive = 5
+    """Committed versions of each stage that are kept; versions that a kept one was made from are kept too."""
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    uri: str | None = None
+    """Tracking and registry server; by default `sqlite:///<workspace>/mlflow.db`."""
+    experiment: str = "recsys_spark"
+    """The experiment's name."""
+
+
+class Spark(Section):
+    """The Spark session, where spark-submit has not set it up already."""
+
+    master: str | None = None
+    """Spark master; by default what spark-submit says, else `local[*]`."""
+    driver_memory: str = "4g"
+    """Memory of the driver's JVM when a job is started by plain Python."""
+    shuffle_partitions: Positive | None = None
+    """Shuffle partitions; by default two for each core on a local master, else Spark's own default."""
+    conf: dict[str, str] = {}
+    """Further Spark settings."""

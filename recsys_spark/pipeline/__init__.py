@@ -1,0 +1,1 @@
+"""Stages: how a job's work is keyed, skipped, run and committed."""

@@ -1,0 +1,1 @@
+"""Fitted recommenders: scorers that turn a batch of histories into scores over items."""

@@ -1,0 +1,54 @@
+"""A batch of users: what every recommender scores.
+
+Legend of shape letters, used everywhere: B users, N events of the batch, L positions, I items, D dimensions, K list length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+
+@dataclass(frozen=True)
+class UserBatch:
+    """Ragged histories of B users, oldest event first; items outside the fit's vocabulary are already left out."""
+
+    items: Tensor
+    """[N] int64, codes 0..I-1 in the fit's vocabulary."""
+    event_types: Tensor
+    """[N] int64, codes into `events.types.EVENT_TYPES`."""
+    weights: Tensor
+    """[N] float32, weight of the event's type from `datasets.event_weights`."""
+    ages: Tensor
+    """[N] float32, days between the event and the moment of recommendation."""
+    offsets: Tensor
+    """[B+1] int64: user b owns events offsets[b] to offsets[b+1]."""
+
+    @property
+    def size(self) -> int:
+        """Number of users B."""
+        return int(self.offsets.numel()) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """[B] int64, events of each user."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def users(self) -> Tensor:
+        """[N] int64, the row (0..B-1) that owns each event."""
+        return torch.repeat_interleave(torch.arange(self.size), self.lengths)
+
+    def rows(self, start: int, stop: int) -> UserBatch:
+        """The users start..stop-1 as a batch of their own (views, no copy)."""
+        low, high = int(self.offsets[start]), int(self.offsets[stop])
+        return UserBatch(
+            items=self.items[low:high],
+            event_types=self.event_types[low:high],
+            weights=self.weights[low:high],
+            ages=self.ages[low:high],
+            offsets=self.offsets[start : stop + 1] - low,
+        )
