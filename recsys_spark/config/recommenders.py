@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Popularity(Section):
     """Time-decayed number of events an item had."""
 
-    half_life_days: PositiveFloat = 7.0
+    half_life_days: PositiveFloat = 28.0
     """Days after which an event counts half."""
 
 
@@ -72,6 +72,8 @@ class Neural(Section):
     """Dropout share."""
     negatives: Positive = 1024
     """Sampled negatives: shared by a batch (sampled_softmax), or for each position (bce)."""
+    negatives_power: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Negatives are drawn in proportion to this power of the items' counts: 0 uniform, 1 popularity."""
     epochs: Positive = 5
     """Most epochs."""
     patience: Positive = 1

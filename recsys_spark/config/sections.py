@@ -139,7 +139,7 @@ class Fusion(Section):
 class Datasets(Section):
     """The Petastorm datasets that training reads."""
 
-    max_length: Positive = 50
+    max_length: Annotated[int, Field(gt=1)] = 50
     """Positions of a sequence row; longer histories are cut into windows, the most recent first."""
     max_windows: Positive = 20
     """Windows kept of one user's history: the most recent ones."""

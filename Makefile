@@ -1,0 +1,68 @@
+# Everything that a person or a machine does with this repository. `make` alone lists the targets.
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(shell for name in python3.11 python3.12 python3; do command -v $$name; done))
+CONFIG ?= conf/demo.yaml
+WORKSPACE ?=
+# Further arguments of pytest, such as ARGS="-k cleaning".
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OVERRIDES := $(if $(WORKSPACE),--set workspace=$(WORKSPACE))
+WITH_JAVA = export JAVA_HOME="$$(scripts/ensure_java.sh)" && test -n "$$JAVA_HOME" &&
+
+.DEFAULT_GOAL := help
+.PHONY: help setup java demo summary ui test test-all test-extra lint format docs dist clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make the environment in .venv (VENV=folder for another place)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or 3.12, or run make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "$(PYTHON) is $$("$(PYTHON)" --version): Python 3.11 or 3.12 is needed; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' || { echo "$(PYTHON) lacks venv: on Debian or Ubuntu install python3-venv" >&2; exit 2; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[demo,dev]"
+	@touch $(STAMP)
+
+java:  ## find Java 17 or 21 (as root on Debian or Ubuntu: install it)
+	@scripts/ensure_java.sh
+
+demo: $(STAMP)  ## run the main job on 1,469,307 real purchases and show what came out
+	@$(WITH_JAVA) $(BIN)/python jobs/run_pipeline.py --config $(CONFIG) $(OVERRIDES)
+	@$(BIN)/python -m recsys_spark.evaluation.summary --config $(CONFIG) $(OVERRIDES)
+
+summary: $(STAMP)  ## show again what the last demo made
+	@$(BIN)/python -m recsys_spark.evaluation.summary --config $(CONFIG) $(OVERRIDES)
+
+test: $(STAMP)  ## run the tests
+	@$(WITH_JAVA) $(BIN)/python -m pytest $(ARGS)
+
+test-all: $(STAMP)  ## run the tests, also the slow ones and those on a real Spark cluster
+	@$(WITH_JAVA) $(BIN)/python -m pytest -m "" $(ARGS)
+
+test-extra: $(STAMP)  ## run only what test-all has more than test
+	@$(WITH_JAVA) $(BIN)/python -m pytest -m "slow or cluster" $(ARGS) || test $$? -eq 5
+
+lint: $(STAMP)  ## check style, types and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## put the code into its format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## write docs/configuration.md, docs/tables.md, conf/base.yaml and conf/models/
+	$(BIN)/python -m recsys_spark.config.document
+
+dist: $(STAMP)  ## make dist/recsys_spark.zip for spark-submit --py-files
+	$(BIN)/python scripts/build_zip.py dist/recsys_spark.zip
+
+clean:  ## remove caches and built files (the environment and the workspace stay)
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse metastore_db derby.log
+	find recsys_spark jobs tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

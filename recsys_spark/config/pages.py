@@ -1,0 +1,140 @@
+"""What is written about configuration and tables, made from their definitions."""
+
+from __future__ import annotations
+
+import textwrap
+
+from recsys_spark.config.keys import Key, default_text, first_paragraph, keys, meaning, section_of, type_text, yaml_text
+from recsys_spark.config.recommenders import Recommenders
+from recsys_spark.config.root import Config
+from recsys_spark.tables.schemas import TABLES
+
+WIDTH = 116
+GENERATED = "python -m recsys_spark.config.document"
+EXAMPLES = {
+    "source": """\
+source:                                # or a list of such mappings
+  format: csv
+  path: landing/*.csv
+  options: {header: "true"}
+  columns: {user_id: CustomerID, item_id: StockCode, event_time: InvoiceDate, order_id: InvoiceNo, quantity: Quantity}
+  event_type: purchase
+  timestamp_format: M/d/yyyy H:mm
+  reject: {cancelled: "InvoiceNo LIKE 'C%'"}""",
+    "catalog": """\
+catalog:
+  format: parquet
+  path: catalogue.parquet
+  columns: {item_id: id, title: name, description: text, category: department, brand: brand}""",
+}
+"""Sections without a default value are shown by example."""
+TABLE_MEANINGS = {
+    "clean_events": "Events that passed cleaning, one row an event.",
+    "quarantine": "Rows that did not pass, as they stood in the source, each with every reason.",
+    "user_ids": "Dense index of each user; append-only, 0 is reserved.",
+    "item_ids": "Dense index of each item; append-only, 0 is reserved.",
+    "items": "What the catalogue and the events say about each item.",
+    "histories": "Each user's events in the order of time, as parallel arrays. Items are global item indices, times "
+    "epoch seconds, event types positions in `recsys_spark.events.types.EVENT_TYPES`; folds: 0 train, 1 valid, 2 test.",
+    "evaluation_recommendations": "The exact lists that the reported test metrics were computed from: of each "
+    "recommender and of `fused`, with repeats allowed and dropped.",
+    "evaluation_metrics": "The test metrics, each with the number of users behind it.",
+    "recommendations": "The published lists. `components` holds each recommender's part of the score.",
+}
+
+
+def configuration_page() -> str:
+    """Markdown: each section with its keys, their defaults, types and meanings."""
+    lines = [
+        "# Configuration",
+        "",
+        f"Written by `{GENERATED}` from the models in `recsys_spark/config/`; change it there.",
+        "",
+        "A job takes `--config FILE`, several times if you like (later files win, mapping by mapping), and",
+        "`--set a.b=value`, which wins over files. An unknown key or a bad value is one line on stderr and exit code",
+        "2, before Spark starts.",
+        "`conf/base.yaml` holds every default; a file of your own needs `source` alone.",
+    ]
+    every = list(keys(Config))
+    lines += _section_of_page("The whole", (), [key for key in every if len(key.path) == 1])
+    for parent in (key for key in every if key.section):
+        members = [key for key in every if key.path[:-1] == parent.path]
+        assert parent.section is not None
+        lines += _section_of_page(f"`{parent.dotted}`", parent.path, members, first_paragraph(parent.section))
+        if parent.dotted in EXAMPLES:
+            lines += ["", "```yaml", EXAMPLES[parent.dotted], "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _section_of_page(title: str, path: tuple[str, ...], members: list[Key], text: str = "") -> list[str]:
+    lines = ["", f"## {title}", ""]
+    lines += [text, ""] if text else []
+    lines += ["| key | default | type | meaning |", "|---|---|---|---|"]
+    for key in members:
+        default = "see below" if key.section and key.field.default is not None else default_text(key.field)
+        cells = (f"`{key.path[-1]}`", default, type_text(key), meaning(key))
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return lines
+
+
+def tables_page() -> str:
+    """Markdown: each table with its columns, key and the job that publishes it."""
+    lines = [
+        "# Tables",
+        "",
+        f"Written by `{GENERATED}` from `recsys_spark/tables/schemas.py`; change it there.",
+        "",
+        "Every committed version of a table is a directory of Parquet files below `<workspace>/stages/<stage>/runs/`.",
+        "The path of the newest one is printed by `python -m recsys_spark.tables show NAME --config FILE`; with",
+        "`tables.catalog` set, the view `<catalog>.NAME` shows it to SQL. Times are UTC.",
+    ]
+    for table in TABLES.values():
+        lines += ["", f"## {table.name}", "", f"{TABLE_MEANINGS[table.name]} Published by `{table.stage}`."]
+        lines += [f"A row's key: {', '.join(f'`{name}`' for name in table.key)}." if table.key else "Rows have no key."]
+        lines += ["", "| column | type |", "|---|---|"]
+        columns = [column.split(" ", 1) for column in table.columns.split(", ")]
+        lines += [f"| `{name}` | `{type_}` |" for name, type_ in columns]
+    return "\n".join(lines) + "\n"
+
+
+def base_yaml() -> str:
+    """YAML: every key with its default and its meaning."""
+    lines = [
+        "# Every key of the configuration with its default and its meaning.",
+        f"# Written by `{GENERATED}` from recsys_spark/config/; put settings of your own into another file.",
+    ]
+    for key in keys(Config):
+        if key.path[0] in EXAMPLES:
+            if len(key.path) == 1:
+                lines += [
+                    "",
+                    *_comment(meaning(key), ""),
+                    *(f"# {line}" for line in EXAMPLES[key.path[0]].splitlines()),
+                ]
+            continue
+        indent = "  " * (len(key.path) - 1)
+        lines += [""] if len(key.path) == 1 else []
+        lines += _comment(meaning(key), indent)
+        value = "" if key.section else f" {yaml_text(key.field.get_default(call_default_factory=True))}"
+        lines.append(f"{indent}{key.path[-1]}:{value}")
+    return "\n".join(lines) + "\n"
+
+
+def model_yaml(name: str) -> str:
+    """YAML: one recommender's settings with their defaults and meanings."""
+    section = section_of(Recommenders.model_fields[name].annotation)
+    assert section is not None
+    lines = [
+        *_comment(first_paragraph(section), ""),
+        f"# Its settings with their defaults, written by `{GENERATED}`: copy what you want to change.",
+        "recommenders:",
+        f"  {name}:",
+    ]
+    for key in keys(section):
+        lines += _comment(meaning(key), "    ")
+        lines.append(f"    {key.path[-1]}: {yaml_text(key.field.get_default(call_default_factory=True))}")
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")

@@ -1,0 +1,100 @@
+"""How a history is divided into train (0), valid (1) and test (2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys_spark.config.sections import Split
+from recsys_spark.errors import UserError
+
+DEFAULT_TEST_DAYS = 14
+TRAIN, VALID, TEST = 0, 1, 2
+FOLD_NAMES = ("train", "valid", "test")
+FIT_FOLDS: dict[str, tuple[int, ...]] = {"select": (TRAIN,), "test": (TRAIN, VALID), "publish": (TRAIN, VALID, TEST)}
+"""The folds whose events a fit's datasets hold."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where the folds begin and end, in epoch seconds; no starts for leave_one_out, which cuts by position."""
+
+    as_of: int
+    """Events at or after it are in no fold."""
+    valid_start: int | None = None
+    test_start: int | None = None
+
+    def folds(self, times: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """The fold of each event; user u owns events offsets[u] to offsets[u+1], oldest first."""
+        if self.valid_start is not None:
+            starts = np.array([self.valid_start, self.test_start], dtype=np.int64)
+            return np.searchsorted(starts, times, side="right").astype(np.int32)
+        from_end = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(len(times)) - 1
+        return np.clip(TEST - from_end, TRAIN, TEST).astype(np.int32)
+
+
+def cuts(split: Split, as_of: datetime) -> Cuts:
+    """The cuts of a run whose events end before as_of (UTC, naive).
+
+    Windows begin at midnight UTC: test_days are counted back from the day that as_of ends or stands in. Raises UserError
+    where the test window would end before it starts.
+    """
+    end = _seconds(as_of)
+    if split.strategy == "leave_one_out":
+        return Cuts(as_of=end)
+    test_day = split.test_start or (as_of - timedelta(days=split.test_days or DEFAULT_TEST_DAYS)).date()
+    if _midnight(test_day) >= end:
+        raise UserError(
+            f"split: the test window would be empty: it starts on {test_day} and the run's date ends at {as_of}; "
+            "set an earlier split.test_start or a later --date"
+        )
+    valid_day = test_day - timedelta(days=split.valid_days)
+    return Cuts(as_of=end, valid_start=_midnight(valid_day), test_start=_midnight(test_day))
+
+
+def require_folds(split: Split, cuts: Cuts, spans: dict[int, tuple[int, int, int]]) -> None:
+    """Raise UserError where a fold has no event; `spans` is fold to (events, first, last time in epoch seconds)."""
+    missing = [FOLD_NAMES[fold] for fold in (TRAIN, VALID, TEST) if fold not in spans]
+    if not missing:
+        return
+    if split.strategy == "leave_one_out":
+        raise UserError(
+            f"split: the {missing[0]} fold would be empty: leave_one_out needs users with at least three events; "
+            "use the temporal strategy or more events"
+        )
+    assert cuts.valid_start is not None
+    assert cuts.test_start is not None
+    first, last = min(span[1] for span in spans.values()), max(span[2] for span in spans.values())
+    raise UserError(
+        f"split: the {missing[0]} window would be empty: valid starts {_day(cuts.valid_start)}, test starts "
+        f"{_day(cuts.test_start)}, and events run from {_day(first)} to {_day(last)}; "
+        "set split.test_start (or test_days) and split.valid_days inside that span"
+    )
+
+
+def cut_times(cuts: Cuts, spans: dict[int, tuple[int, int, int]]) -> dict[str, int]:
+    """The moment of recommendation of each fit, in epoch seconds: select, test, publish."""
+    if cuts.valid_start is not None and cuts.test_start is not None:
+        return {"select": cuts.valid_start, "test": cuts.test_start, "publish": cuts.as_of}
+    return {fit: max(spans[fold][2] for fold in folds) for fit, folds in FIT_FOLDS.items()}
+
+
+def iso(seconds: int | None) -> str | None:
+    """Epoch seconds as ISO 8601, UTC, without a zone."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None).isoformat()
+
+
+def _seconds(moment: datetime) -> int:
+    return ceil(moment.replace(tzinfo=timezone.utc).timestamp())
+
+
+def _midnight(day: date) -> int:
+    return _seconds(datetime.combine(day, time()))
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()

@@ -1,0 +1,1 @@
+"""Measuring lists against what users did afterwards."""

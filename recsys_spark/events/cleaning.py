@@ -1,0 +1,121 @@
+"""Stage clean_events: from the configured sources to clean events, quarantine and the quality report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import DataFrame, Observation, SparkSession, Window
+from pyspark.sql import functions as F
+
+from recsys_spark.config.sections import Source
+from recsys_spark.errors import UserError
+from recsys_spark.events.columns import REASONS, with_our_columns
+from recsys_spark.events.predicates import check_predicates
+from recsys_spark.events.quality import observe_clean, observe_rows, quality_report, reasons_met
+from recsys_spark.events.rows import FILE, HASH, ORDER, RAW
+from recsys_spark.events.sources import read_source
+from recsys_spark.pipeline.stage import StageContext, StageResult
+from recsys_spark.tables.schemas import TABLES
+
+
+def run(context: StageContext) -> StageResult:
+    """Write clean_events, quarantine and quality/report.json.
+
+    Good data is read once, for the clean write; rows in quarantine are read a second time, only where there are any.
+    Raises UserError where there is no row, or none that can be used, and RuntimeError where the counts do not reconcile.
+    """
+    config = context.config
+    judged = judged_rows(context.spark, config.source)
+    rows, clean = Observation("rows"), Observation("clean")
+    reasons = [*REASONS, *dict.fromkeys(name for source in config.source for name in source.reject)]
+    observed = observe_rows(judged.drop(RAW), reasons, rows)
+    kept = context.write_table("clean_events", clean_events(observed, clean))
+    _require_rows(kept, rows.get, config.source)
+    rejected = quarantine(judged if rows.get["quarantined"] else judged.limit(0), context.run_id)
+    quarantined = context.write_table("quarantine", rejected)
+    written = context.spark.read.schema(TABLES["clean_events"].schema).parquet(
+        str(context.run_directory / "clean_events")
+    )
+    items = written.select("item_id").distinct().count()
+    report = quality_report(_reconciled(rows.get, clean.get, kept, quarantined, judged), clean.get, quarantined, items)
+    path = context.new_directory("quality") / "report.json"
+    path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    context.progress(
+        f"{report['rows_in']:,} rows: {kept:,} clean, {report['duplicates']:,} duplicates, {quarantined:,} quarantined"
+    )
+    metrics = {name: float(report[name]) for name in ("rows_in", "clean", "duplicates", "quarantined", "users", "items")}
+    return StageResult(metrics=metrics, facts={"newest_event": report["newest_event"], "report": report})
+
+
+def judged_rows(spark: SparkSession, sources: tuple[Source, ...]) -> DataFrame:
+    """The rows of all sources with our columns and the reasons against each."""
+    frames = []
+    for index, source in enumerate(sources):
+        key = "source" if len(sources) == 1 else f"source[{index}]"
+        text = source.format in ("csv", "json")
+
+        def check(frame: DataFrame, where: str, source: Source = source, text: bool = text) -> None:
+            check_predicates(frame, source.reject, text, where)
+
+        raw = read_source(spark, source, index, key, check)
+        frames.append(with_our_columns(raw, source, f"{key} {', '.join(source.paths)}"))
+    return reduce(lambda left, right: left.unionByName(right), frames)
+
+
+def clean_events(judged: DataFrame, observation: Observation) -> DataFrame:
+    """The rows without a reason, each once: of exact copies the one with the smallest (file, order) stays.
+
+    One shuffle, by user. Copies are found by the hash of the whole source row beside user and time, so two different
+    rows of one user and moment would have to share a 64-bit hash to be taken for copies.
+    """
+    order = (F.col(FILE), F.col(ORDER))
+    copies = Window.partitionBy("user_id", "event_time", HASH).orderBy(*order)
+    # Sorted as the window above needs it already: no further shuffle or sort.
+    user = Window.partitionBy("user_id").orderBy("event_time", HASH, *order)
+    marked = (
+        judged.where(F.size("reasons") == 0)
+        .repartition("user_id")
+        .withColumn("_copy", F.row_number().over(copies))
+        .withColumn("_copies", F.count(F.lit(1)).over(copies.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)))
+        .withColumn("_first_of_user", F.row_number().over(user) == 1)
+        .where(F.col("_copy") == 1)
+    )
+    columns = ("user_id", "item_id", "event_type", "event_time", "quantity", "price", "order_id")
+    return observe_clean(marked, observation).select(
+        *columns, F.col(FILE).alias("source_file"), "event_date", F.col(ORDER).alias("source_order")
+    )
+
+
+def quarantine(judged: DataFrame, run_id: str) -> DataFrame:
+    """The rows with a reason: source_file, raw, reasons, run_id."""
+    return judged.where(F.size("reasons") > 0).select(
+        F.col(FILE).alias("source_file"), F.col(RAW).alias("raw"), "reasons", F.lit(run_id).alias("run_id")
+    )
+
+
+def _require_rows(kept: int, rows: Mapping[str, Any], sources: tuple[Source, ...]) -> None:
+    paths = ", ".join(path for source in sources for path in source.paths)
+    if not rows["rows"]:
+        raise UserError(f"source {paths}: there are no rows in it; check path and options")
+    if not kept:
+        met = ", ".join(f"{reason} {count}" for reason, count in reasons_met(rows).items())
+        raise UserError(f"source {paths}: none of {rows['rows']} rows can be used ({met}); check columns and formats")
+
+
+def _reconciled(
+    rows: Mapping[str, Any], clean: Mapping[str, Any], kept: int, quarantined: int, judged: DataFrame
+) -> Mapping[str, Any]:
+    """The observed row counts, after checking that in = clean + duplicates + quarantined.
+
+    A task that Spark ran twice (an executor was lost) is observed twice: the rows are then counted once more.
+    """
+    out = kept + int(clean["duplicates"]) + quarantined
+    if rows["rows"] == out:
+        return rows
+    counted = judged.count()
+    if counted != out:
+        raise RuntimeError(f"{counted} rows came in, but {out} went out: the source changed while it was read; run again")
+    return {**rows, "rows": counted}

@@ -1,0 +1,77 @@
+"""JSON files: one object a line, or with the option multiLine one object or array a file."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from recsys_spark.config.sections import Files
+from recsys_spark.errors import UserError
+from recsys_spark.events.csv_files import Check, list_files
+from recsys_spark.events.rows import CORRUPT, FILE, HASH, ORDER, RAW, quoted, require_columns, with_file_position
+
+SAMPLE_ROWS = 1000
+"""Rows in which keys are looked for first; all rows are looked through only where a wanted key is not among those."""
+OURS = {"mode", "columnnameofcorruptrecord", "multiline", "primitivesasstring", "samplingratio", "linesep", "encoding"}
+TEXT_OPTIONS = {"linesep", "encoding", "pathglobfilter", "recursivefilelookup", "modifiedbefore", "modifiedafter"}
+
+
+def read_json(spark: SparkSession, files: Files, where: str, index: int, check: Check) -> DataFrame:
+    """All rows as strings (a nested value as its JSON text), with the internal columns.
+
+    Of keys that differ in letter case alone, one is read. Raises UserError where a mapped key is nowhere.
+    """
+    list_files(spark, files, where)
+    objects = _objects(spark, files)
+    keys = _keys(objects.limit(SAMPLE_ROWS), files)
+    try:
+        return _parsed(objects, keys, files, where, index, check)
+    except UserError:
+        keys = _keys(objects, files)
+        if not keys:
+            raise UserError(f"{where}: there is no JSON object in it") from None
+        return _parsed(objects, keys, files, where, index, check)
+
+
+def _objects(spark: SparkSession, files: Files) -> DataFrame:
+    """One object a row, as text in `value`, with FILE and ORDER and the columns that folder names add."""
+    options = {key.lower(): value for key, value in files.options.items()}
+    whole = str(options.get("multiline", "false")).lower() == "true"
+    reader = spark.read.options(**{key: value for key, value in options.items() if key in TEXT_OPTIONS})
+    text = with_file_position(reader.text(list(files.paths), wholetext=whole))
+    if whole:
+        elements = F.coalesce(F.from_json("value", "array<string>"), F.array("value"))
+        rest = [quoted(name) for name in text.columns if name not in ("value", ORDER)]
+        text = text.select(*rest, F.posexplode(elements).alias(ORDER, "value"))
+        text = text.withColumn(ORDER, F.col(ORDER).cast("bigint"))
+    return text.where(F.trim("value") != "")
+
+
+def _keys(objects: DataFrame, files: Files) -> list[str]:
+    """The keys of the objects, each once whatever its letter case; a configured spelling wins. Grows with keys alone."""
+    found = objects.select(F.explode(F.json_object_keys("value")).alias("key")).distinct().orderBy("key").collect()
+    configured = set(files.columns.values())
+    names: dict[str, str] = {}
+    for name in sorted((row["key"] for row in found), key=lambda name: (name not in configured, name)):
+        names.setdefault(name.strip().lower(), name)
+    return sorted(names.values())
+
+
+def _parsed(
+    objects: DataFrame, keys: list[str], files: Files, where: str, index: int, check: Check
+) -> DataFrame:
+    folders = [name for name in objects.columns if name not in ("value", FILE, ORDER)]
+    require_columns([*keys, *folders], files, where)
+    schema = StructType([StructField(name, StringType()) for name in [*keys, CORRUPT]])
+    options = {key: value for key, value in files.options.items() if key.lower() not in OURS}
+    parsed = objects.withColumn(
+        "_parsed", F.from_json("value", schema, {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT})
+    )
+    columns: list[Column] = [F.col("_parsed")[name].alias(name) for name in [*keys, CORRUPT]]
+    columns += [quoted(name).cast("string").alias(name) for name in folders if name not in keys]
+    columns += [F.col(FILE), F.col(ORDER), F.col("value").alias(RAW)]
+    columns.append(F.xxhash64(F.lit(index), F.col("value")).alias(HASH))
+    frame = parsed.select(*columns)
+    check(frame, where)
+    return frame

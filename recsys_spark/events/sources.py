@@ -1,0 +1,97 @@
+"""Sources: files and tables of any shop as raw rows, before anything is judged."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.config.sections import Files
+from recsys_spark.errors import UserError
+from recsys_spark.events.csv_files import Check, read_csv
+from recsys_spark.events.json_files import read_json
+from recsys_spark.events.rows import FILE, ORDER, own_columns, require_columns, with_file_position, with_row_text
+
+NANOSECONDS = "spark.sql.legacy.parquet.nanosAsLong"
+"""Spark refuses Parquet timestamps in nanoseconds, which pandas writes, unless told to read them as bigint."""
+
+
+def read_source(
+    spark: SparkSession, files: Files, index: int = 0, key: str = "source", check: Check | None = None
+) -> DataFrame:
+    """The rows of a source or catalogue: its own columns and those of `events.rows.INTERNAL`.
+
+    csv and json: every own column is a string. parquet, table and package: columns as they are. `key` is the name in
+    the configuration that errors are told by; `check(frame, where)` may refuse each group of files of one shape.
+    Raises UserError where a file, package, table or mapped column is missing, or nothing is in it.
+    """
+    where = f"{key} {', '.join(files.paths)}"
+    try:
+        return _read(spark, files, index, where, check or (lambda frame, label: None))
+    except PySparkException as error:
+        raise UserError(f"{where}: {_reason(error)}") from None
+
+
+def _read(spark: SparkSession, files: Files, index: int, where: str, check: Check) -> DataFrame:
+    if files.format == "package":
+        return _read_package(spark, files, index, where, check)
+    if files.format == "json":
+        return read_json(spark, files, where, index, check)
+    if files.format == "csv":
+        return with_row_text(read_csv(spark, files, where, check), index)
+    frame = _read_table(spark, files) if files.format == "table" else _read_parquet(spark, files)
+    require_columns(own_columns(frame), files, where)
+    check(frame, where)
+    return with_row_text(frame, index)
+
+
+def _read_parquet(spark: SparkSession, files: Files) -> DataFrame:
+    spark.conf.set(NANOSECONDS, "true")
+    return with_file_position(spark.read.options(**files.options).parquet(*files.paths), indexed=True)
+
+
+def _read_table(spark: SparkSession, files: Files) -> DataFrame:
+    frames = [
+        spark.read.options(**files.options)
+        .table(name)
+        .select("*", F.lit(name).alias(FILE), F.monotonically_increasing_id().alias(ORDER))
+        for name in files.paths
+    ]
+    united = frames[0]
+    for frame in frames[1:]:
+        united = united.unionByName(frame, allowMissingColumns=True)
+    return united
+
+
+def _read_package(spark: SparkSession, files: Files, index: int, where: str, check: Check) -> DataFrame:
+    """A file that an installed Python package brings; FILE names it within the package, not on this machine."""
+    if len(files.paths) != 1:
+        raise UserError(f"{where}: format package takes one file; list several sources instead")
+    package, _, name = files.paths[0].partition("/")
+    try:
+        file = Path(str(importlib.resources.files(package).joinpath(name)))
+    except ModuleNotFoundError:
+        raise UserError(f"{where}: the Python package {package} is not installed; pip install it") from None
+    if not file.is_file():
+        raise UserError(f"{where}: the package {package} has no file {name}")
+    formats = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+    format_ = formats.get(file.suffix, "csv")
+    inside = files.model_copy(update={"format": format_, "path": str(file)})
+    frame = _read(spark, inside, index, where, check)
+    return frame.withColumn(FILE, F.lit(files.paths[0]))
+
+
+def _reason(error: PySparkException) -> str:
+    condition = error.getCondition() or ""
+    if condition == "PATH_NOT_FOUND":
+        return "there is no such file; check the path"
+    if condition.startswith("TABLE_OR_VIEW_NOT_FOUND"):
+        return "there is no such table; check the name and the metastore"
+    if condition.startswith("UNABLE_TO_INFER_SCHEMA"):
+        return "there is no file in it; check the path"
+    return f"cannot be read ({' '.join(str(error).split('JVM stacktrace')[0].split())[:300]})"
+
+

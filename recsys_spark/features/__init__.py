@@ -1,0 +1,1 @@
+"""Id maps, and what is known of items and users."""

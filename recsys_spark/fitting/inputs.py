@@ -1,0 +1,115 @@
+"""What a fit is given, and the few ways in which it reads it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.config import Config
+
+Facts: TypeAlias = dict[str, Any]
+"""What a fit returns: JSON values, both frozen settings (`half_life_days`) and numbers (`neighbours`)."""
+
+
+def _silent(*_: object) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class FitInputs:
+    """One fit of one recommender: `fit(inputs)` writes the bundle `inputs.output` and returns its Facts."""
+
+    spark: SparkSession
+    """The session; the fit leaves no cached frame behind."""
+    config: Config
+    """The whole configuration."""
+    name: str
+    """The recommender's name, as in `config.models`."""
+    fit: Literal["select", "test", "publish"]
+    """Which of the three fits this is."""
+    dataset: Path
+    """The fit's dataset directory: vocabulary.parquet, matrix/, sequences/, dataset.json."""
+    histories: DataFrame
+    """The table `histories`: every event of every user; read it through `events()`, which keeps the fit's folds."""
+    folds: tuple[int, ...]
+    """The folds whose events the fit may see."""
+    cut_time: int
+    """End of these folds in epoch seconds, exclusive: ages are counted back from here."""
+    output: Path
+    """The bundle directory, to be created."""
+    frozen: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of the `select` fit: settings that the other fits must take over; empty for `select` itself."""
+    progress: Callable[[str], None] = _silent
+    """One log line."""
+    metric: Callable[[str, float, int], None] = _silent
+    """A point of a live curve: name, value, step."""
+
+    @property
+    def vocabulary(self) -> Path:
+        """The vocabulary file: a row an item, ordered by code."""
+        return self.dataset / "vocabulary.parquet"
+
+    @cached_property
+    def num_items(self) -> int:
+        """Items of the vocabulary, I."""
+        return int(json.loads((self.dataset / "dataset.json").read_text(encoding="utf-8"))["num_items"])
+
+    def matrix(self) -> DataFrame:
+        """The user-item matrix without filler rows: user_index, item (code), weight, count, last_time."""
+        rows = self.spark.read.parquet(str(self.dataset / "matrix")).where(F.col("row_weight") > 0)
+        return rows.select("user_index", "item", "weight", "count", "last_time")
+
+    def events(self) -> DataFrame:
+        """Events of the fit's folds on items of its vocabulary: user_index, item (code), event_type, weight, time."""
+        event = F.explode(F.arrays_zip("items", "event_types", "weights", "times", "folds")).alias("event")
+        seen = self.histories.select("user_index", event).where(F.col("event.folds").isin(*self.folds))
+        codes = self.spark.read.parquet(str(self.vocabulary)).select("code", "item_index")
+        return seen.join(F.broadcast(codes), on=F.col("event.items") == F.col("item_index"), how="inner").select(
+            "user_index",
+            F.col("code").alias("item"),
+            F.col("event.event_types").alias("event_type"),
+            F.col("event.weights").alias("weight"),
+            F.col("event.times").alias("time"),
+        )
+
+    @contextmanager
+    def streamed(self, frame: DataFrame) -> Iterator[Callable[[], Iterator[pa.RecordBatch]]]:
+        """The rows of an item-sized frame, record batch by record batch, through Parquet files beside the bundle.
+
+        Yields a function that starts a reading, so that the rows can be read more than once while Spark computes them
+        once. The driver never holds more than one batch; the files are gone when the context ends.
+        """
+        scratch = self.output.with_name(f".{self.output.name}.rows")
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            frame.write.parquet(str(scratch))
+            yield lambda: (
+                batch
+                for file in sorted(scratch.glob("part-*.parquet"))
+                for batch in pq.ParquetFile(file).iter_batches(batch_size=1024)
+            )
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def item_values(self, frame: DataFrame, *columns: str) -> tuple[NDArray[np.float64], ...]:
+        """Columns of a frame with a row an item, each as an array [I] by code; 0 for items that have no row."""
+        arrays = tuple(np.zeros(self.num_items, dtype=np.float64) for _ in columns)
+        with self.streamed(frame.select("item", *columns)) as stream:
+            for batch in stream():
+                codes = batch.column("item").to_numpy()
+                for array, column in zip(arrays, columns, strict=True):
+                    array[codes] = batch.column(column).to_numpy()
+        return arrays

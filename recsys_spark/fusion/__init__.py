@@ -1,0 +1,1 @@
+"""How scores of several recommenders become one explained list."""

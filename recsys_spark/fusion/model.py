@@ -1,0 +1,178 @@
+"""The fused model: fitted recommenders, how they are fused, and the lists that come out.
+
+On disk it is a directory with `fusion.json`, a bundle for each recommender below `components/`, and `manifest.json`.
+Legend: B users, I items, K list length, M components.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recsys_spark.errors import UserError
+from recsys_spark.events.types import EVENT_TYPES
+from recsys_spark.fusion.blend import Blend, blend
+from recsys_spark.fusion.explain import ExplainedRows, Ranked, explain
+from recsys_spark.fusion.normalise import stable_topk
+from recsys_spark.fusion.settings import FusionSettings, Repeats
+from recsys_spark.recommenders.base import Recommender
+from recsys_spark.recommenders.batch import UserBatch
+from recsys_spark.recommenders.bundle import MANIFEST, bundle_id, file_sha256
+from recsys_spark.recommenders.histories import RawHistory, batch_of_raw
+from recsys_spark.recommenders.registry import load_recommender
+from recsys_spark.recommenders.vocabulary import Vocabulary
+
+FUSION, COMPONENTS, FORMAT = "fusion.json", "components", 1
+FALLBACK = "popularity"
+"""The recommender that serves users whom no component of the fusion can score, where it was fitted."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One row of a list."""
+
+    rank: int
+    item_id: str
+    title: str
+    score: float
+    reason: str
+    components: dict[str, float]
+    """Each component's part of the score; they add up to it."""
+
+
+class FusedModel:
+    """Recommends from histories alone; batch jobs, the registry's model and services all go through here."""
+
+    def __init__(
+        self,
+        recommenders: Mapping[str, Recommender],
+        settings: Mapping[Repeats, FusionSettings],
+        vocabulary: Vocabulary,
+        target_events: Sequence[str],
+        event_weights: Mapping[str, float],
+        default_repeats: Repeats = "allow",
+    ) -> None:
+        self.recommenders = recommenders
+        self.settings = settings
+        self.vocabulary = vocabulary
+        self.event_weights = dict(event_weights)
+        self.default_repeats: Repeats = default_repeats
+        self.fallback = FALLBACK if FALLBACK in recommenders else None
+        self._targets = torch.tensor([name in target_events for name in EVENT_TYPES])
+
+    @staticmethod
+    def save(
+        directory: Path,
+        bundles: Mapping[str, Path],
+        settings: Mapping[Repeats, FusionSettings],
+        target_events: Sequence[str],
+        event_weights: Mapping[str, float],
+        default_repeats: Repeats = "allow",
+    ) -> None:
+        """Write the new directory `directory` from bundles of one fit; the manifest comes last."""
+        (directory / COMPONENTS).mkdir(parents=True)
+        for name, bundle in bundles.items():
+            shutil.copytree(bundle, directory / COMPONENTS / name)
+        content = {
+            "format": FORMAT,
+            "order": list(bundles),
+            "settings": {repeats: setting.to_json() for repeats, setting in settings.items()},
+            "target_events": list(target_events),
+            "event_weights": dict(event_weights),
+            "default_repeats": default_repeats,
+        }
+        (directory / FUSION).write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+        manifest = {
+            "files": {FUSION: file_sha256(directory / FUSION)},
+            "components": {name: bundle_id(directory / COMPONENTS / name) for name in bundles},
+        }
+        (directory / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> FusedModel:
+        """Read a directory, checking every hash. Raises UserError where anything is missing or changed."""
+        try:
+            manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+            content = json.loads((directory / FUSION).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise UserError(f"model {directory}: {MANIFEST} or {FUSION} is missing or damaged") from None
+        if file_sha256(directory / FUSION) != manifest["files"][FUSION] or content.get("format") != FORMAT:
+            raise UserError(f"model {directory}: {FUSION} changed since it was written, or is of another format")
+        recommenders = {}
+        for name in content["order"]:
+            bundle = directory / COMPONENTS / name
+            if bundle_id(bundle) != manifest["components"][name]:
+                raise UserError(f"model {directory}: component {name} changed since it was written")
+            recommenders[name] = load_recommender(bundle)
+        settings: dict[Repeats, FusionSettings] = {
+            repeats: FusionSettings.from_json(entry) for repeats, entry in content["settings"].items()
+        }
+        vocabulary = Vocabulary.load(directory / COMPONENTS / content["order"][0] / "vocabulary.parquet")
+        return cls(
+            recommenders,
+            settings,
+            vocabulary,
+            content["target_events"],
+            content["event_weights"],
+            content["default_repeats"],
+        )
+
+    @property
+    def num_items(self) -> int:
+        """Items I of the vocabulary that all components share."""
+        return self.vocabulary.size
+
+    def users_in_block(self, block_bytes: int) -> int:
+        """Users whose blocks of scores fit into `block_bytes`: the sums, one component's scores and its parts."""
+        return max(1, block_bytes // (4 * self.num_items * 5))
+
+    def blend(self, batch: UserBatch, repeats: Repeats) -> Blend:
+        """Fused scores of a block under the setting for `repeats`."""
+        return blend(self.recommenders, [self.settings[repeats]], batch, self.fallback)[0]
+
+    def top(self, scores_BI: Tensor, batch: UserBatch, k: int, repeats: Repeats) -> Ranked:
+        """The best K items of each row; under `drop` without what the user's history holds. Writes into the scores."""
+        if repeats == "drop":
+            bought = self._targets[batch.event_types]
+            scores_BI[batch.users[bought], batch.items[bought]] = -torch.inf
+        items = stable_topk(scores_BI, k)
+        scores = scores_BI.gather(1, items)
+        return Ranked(torch.where(torch.isfinite(scores), items, -1), scores)
+
+    def recommend(self, batch: UserBatch, k: int, repeats: Repeats | None = None) -> ExplainedRows:
+        """Explained lists for a block of users, as columns."""
+        mode = repeats or self.default_repeats
+        result = self.blend(batch, mode)
+        ranked = self.top(result.fused, batch, k, mode)
+        return explain(self.recommenders, self.vocabulary, self.fallback, batch, result, ranked)
+
+    def recommend_histories(
+        self, histories: Sequence[RawHistory], k: int, repeats: Repeats | None = None, block_bytes: int = 1 << 28
+    ) -> list[list[Recommendation]]:
+        """Explained lists for raw histories, in their order."""
+        batch = batch_of_raw(histories, self.vocabulary, self.event_weights)
+        step = self.users_in_block(block_bytes)
+        lists: list[list[Recommendation]] = [[] for _ in histories]
+        for start in range(0, batch.size, step):
+            rows = self.recommend(batch.rows(start, min(start + step, batch.size)), k, repeats)
+            for position in range(rows.size):
+                lists[start + int(rows.users[position])].append(self._recommendation(rows, position))
+        return lists
+
+    def _recommendation(self, rows: ExplainedRows, position: int) -> Recommendation:
+        code = int(rows.items[position])
+        components = zip(rows.names, rows.parts[position].tolist(), strict=True)
+        return Recommendation(
+            rank=int(rows.ranks[position]),
+            item_id=self.vocabulary.item_id(code),
+            title=self.vocabulary.title(code),
+            score=float(rows.scores[position]),
+            reason=rows.reasons[position],
+            components={name: part for name, part in components if part == part},
+        )

@@ -1,0 +1,96 @@
+"""Making the scores of different recommenders comparable, row by row.
+
+All functions take scores over the whole catalogue and are monotone in them, so that a component's own order never
+changes. M components, B users, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Method = Literal["none", "zscore", "softmax", "rank"]
+RANK_DEPTH = 200
+"""Ranks are told apart down to this place; everything below counts 0 (ranking a whole catalogue costs ten products)."""
+RANK_OFFSET = 60.0
+"""The constant of reciprocal rank fusion (Cormack et al. 2009): score 1 / (offset + rank)."""
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """A method and, for softmax, a temperature."""
+
+    method: Method
+    temperature: float = 1.0
+    """Softmax divides each row's z-scores by it: lower is sharper."""
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """What a normaliser needs to know of each row: kept, so that single scores can be normalised later. Each [B, 1]."""
+
+    mean: Tensor
+    deviation: Tensor
+    log_sum_exp: Tensor
+    """Of the row's z-scores divided by the temperature."""
+    depth_score: Tensor
+    """The RANK_DEPTH-th best score."""
+
+
+def row_statistics(scores_BI: Tensor, normaliser: Normaliser) -> RowStatistics:
+    """The statistics that `normaliser` uses; the others stay zero."""
+    zero = scores_BI.new_zeros(scores_BI.shape[0], 1)
+    mean = deviation = log_sum_exp = depth = zero
+    if normaliser.method in ("zscore", "softmax"):
+        deviation, mean = torch.std_mean(scores_BI, dim=1, keepdim=True, correction=0)
+        deviation = deviation.clamp_min(1e-12)
+    if normaliser.method == "softmax":
+        scaled = (scores_BI - mean) / (deviation * normaliser.temperature)
+        log_sum_exp = torch.logsumexp(scaled, dim=1, keepdim=True)
+    if normaliser.method == "rank":
+        depth = torch.topk(scores_BI, min(RANK_DEPTH, scores_BI.shape[1]), dim=1).values[:, -1:]
+    return RowStatistics(mean, deviation, log_sum_exp, depth)
+
+
+def normalise(scores_BI: Tensor, normaliser: Normaliser, statistics: RowStatistics) -> Tensor:
+    """Normalised scores, same shape; `scores_BI` may hold any subset of the row's items except for `rank`."""
+    if normaliser.method == "none":
+        return scores_BI
+    if normaliser.method == "zscore":
+        return (scores_BI - statistics.mean) / statistics.deviation
+    if normaliser.method == "softmax":
+        scaled = (scores_BI - statistics.mean) / (statistics.deviation * normaliser.temperature)
+        return torch.exp(scaled - statistics.log_sum_exp)
+    return _reciprocal_ranks(scores_BI)
+
+
+def _reciprocal_ranks(scores_BI: Tensor) -> Tensor:
+    """1 / (offset + rank) for the best RANK_DEPTH items of each row, 0 below; ties go to the lower code."""
+    depth = min(RANK_DEPTH, scores_BI.shape[1])
+    top = stable_topk(scores_BI, depth)
+    ranks = torch.arange(1, depth + 1, dtype=scores_BI.dtype)
+    return torch.zeros_like(scores_BI).scatter_(1, top, (1.0 / (RANK_OFFSET + ranks)).expand_as(top))
+
+
+def stable_topk(scores_BI: Tensor, k: int) -> Tensor:
+    """Codes [B, K] of the K best scores, best first; ties go to the lower code, every time and on every machine.
+
+    torch.topk alone breaks ties as it likes. Rows where the K-th score also stands below the cut are settled exactly.
+    """
+    k = min(k, scores_BI.shape[1])
+    values, codes = torch.topk(scores_BI, k, dim=1)
+    # Inside the list: sort by code, then stably by score.
+    order = torch.argsort(codes, dim=1)
+    values, codes = values.gather(1, order), codes.gather(1, order)
+    order = torch.argsort(values, dim=1, descending=True, stable=True)
+    values, codes = values.gather(1, order), codes.gather(1, order)
+    edge = values[:, -1:]
+    tied = (scores_BI == edge).sum(dim=1) > (values == edge).sum(dim=1)
+    for row in torch.nonzero(tied).flatten().tolist():
+        above = codes[row][values[row] > edge[row]]
+        level = torch.nonzero(scores_BI[row] == edge[row]).flatten()[: k - above.numel()]
+        codes[row] = torch.cat([above, level])
+    return codes

@@ -1,0 +1,31 @@
+"""A recommendation's reason in words."""
+
+from __future__ import annotations
+
+import math
+
+from recsys_spark.recommenders.vocabulary import Vocabulary
+
+
+def reason_text(kind: str, item: int, value: float, vocabulary: Vocabulary) -> str:
+    """One phrase for one recommendation.
+
+    `kind` is Evidence.kind, or `general` where no component has evidence; `item` is the code of the evidence item or
+    -1; `value` is the reason's number or NaN.
+    """
+    if kind == "repurchase":
+        return _interval(value)
+    if kind == "bought_with":
+        return f"bought with {vocabulary.title(item)}"
+    if kind == "similar":
+        return f"goes with {vocabulary.title(item)}, which you chose lately"
+    if kind == "popular":
+        return "popular this week"
+    return "chosen by shoppers like you"
+
+
+def _interval(days: float) -> str:
+    if math.isnan(days):
+        return "you bought this before"
+    rounded = max(1, round(days))
+    return f"you buy this about every {rounded} days" if rounded > 1 else "you buy this about every day"

@@ -1,0 +1,52 @@
+"""Scores the catalogue for users given by padded histories: what early stopping and the recommender share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class HistoryScorer:
+    """A trained model at rest: encoders and scorer in evaluation mode, item vectors and item side computed once."""
+
+    def __init__(
+        self,
+        user_encoder: nn.Module,
+        scorer: nn.Module,
+        vectors_ID: Tensor,
+        biases_I: Tensor,
+        side_ID: Tensor | None = None,
+    ) -> None:
+        """`vectors_ID` has I + 1 rows, row 0 being the padding; `side_ID` is the scorer's item side where stored."""
+        self.user_encoder = user_encoder
+        self.scorer = scorer
+        self.vectors_ID = vectors_ID
+        self.biases_I = biases_I
+        with torch.inference_mode():
+            self.side_ID = scorer.item_side(vectors_ID[1:]) if side_ID is None else side_ID
+
+    @torch.inference_mode()
+    def users(self, tokens_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        """User sides [B, D] after the last real position of left-aligned tokens; B users of length >= 1.
+
+        The encoders are left in the mode they are in: the caller sets `eval()`.
+        """
+        tokens_BL = tokens_BL[:, : max(1, int(lengths_B.max()) if lengths_B.numel() else 1)]
+        inputs_BLD = self.vectors_ID.index_select(0, tokens_BL.flatten()).view(*tokens_BL.shape, -1)
+        users_BLD = self.user_encoder(inputs_BLD)
+        last_BD = users_BLD[torch.arange(tokens_BL.shape[0], device=tokens_BL.device), lengths_B - 1]
+        users_BD: Tensor = self.scorer.user_side(last_BD)
+        return users_BD
+
+    @torch.inference_mode()
+    def matrix(self, users_BD: Tensor) -> Tensor:
+        """Scores [B, I] of every item for user sides."""
+        scores_BI: Tensor = self.scorer.matrix(users_BD, self.side_ID)
+        return scores_BI.add_(self.biases_I)
+
+    @torch.inference_mode()
+    def pairs(self, users_BD: Tensor, codes_BK: Tensor) -> Tensor:
+        """Scores [B, K] of given item codes for user sides."""
+        items_BKD = self.side_ID.index_select(0, codes_BK.flatten()).view(*codes_BK.shape, -1)
+        scores_BK: Tensor = self.scorer.pairs(users_BD, items_BKD)
+        return scores_BK.add_(self.biases_I[codes_BK])

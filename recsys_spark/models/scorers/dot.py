@@ -1,0 +1,35 @@
+"""The dot product."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Dot(nn.Module):
+    """r = v_u . v_i, without parameters."""
+
+    projects_items = False
+    """The item side is the item vector itself."""
+
+    def __init__(self, dim: int, layers: int) -> None:
+        super().__init__()
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Nothing to draw."""
+
+    def user_side(self, users_BD: Tensor) -> Tensor:
+        """The user vectors as they are."""
+        return users_BD
+
+    def item_side(self, items_ID: Tensor) -> Tensor:
+        """The item vectors as they are."""
+        return items_ID
+
+    def matrix(self, users_BD: Tensor, items_ID: Tensor) -> Tensor:
+        """Scores [B, I] of two sides."""
+        return users_BD @ items_ID.T
+
+    def pairs(self, users_BD: Tensor, items_BKD: Tensor) -> Tensor:
+        """Scores [B, K] of each user with its own items."""
+        return torch.einsum("bd,bkd->bk", users_BD, items_BKD)

@@ -1,0 +1,155 @@
+"""Running stages: find the inputs, skip what is still true, run the rest, commit."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+
+from pyspark.sql import SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.pipeline.keys import source_manifest, stage_key
+from recsys_spark.pipeline.stage import Stage, StageContext
+from recsys_spark.session import build_session
+from recsys_spark.tables.catalog import check_database, replace_views
+from recsys_spark.tables.pointer import Commit, publish, sync_tree
+from recsys_spark.tables.workspace import Workspace
+from recsys_spark.tracking.registry import pinned_versions
+from recsys_spark.tracking.runs import TrackedRun, Tracker
+
+log = logging.getLogger("recsys_spark")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage."""
+
+    commit: Commit
+    skipped: bool
+    seconds: float
+
+
+class Runner:
+    """Runs stages of one configuration for one date."""
+
+    def __init__(self, config: Config, app_name: str, day: date | None) -> None:
+        if config.tables.catalog:
+            check_database(config.tables.catalog)
+        self.config = config
+        self.workspace = Workspace(config.workspace)
+        self._app_name = app_name
+        self._day = day
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """MLflow, reached at first use."""
+        return Tracker(self.config, self.workspace.root)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The session, built at first use: a run in which nothing changed needs none."""
+        return build_session(self.config, self._app_name)
+
+    def stop(self) -> None:
+        """Stop the session if there is one."""
+        if "spark" in self.__dict__:
+            self.spark.stop()
+
+    def run(self, stage: Stage, parent: TrackedRun | None = None, *, reuse: bool = False) -> Outcome:
+        """Run a stage and commit its outputs; with `reuse`, an unchanged newest commit is returned instead."""
+        started = time.monotonic()
+        inputs = {name: self.workspace.require(name) for name in stage.upstream}
+        as_of = self._as_of(inputs) if stage.dated else None
+        key = stage_key(
+            stage.name,
+            self.config,
+            stage.config_keys,
+            {name: commit.key for name, commit in inputs.items()},
+            as_of.isoformat() if as_of else None,
+            source_manifest(self.config) if stage.reads_source else None,
+        )
+        newest = self.workspace.latest(stage.name)
+        if reuse and newest is not None and newest.key == key:
+            log.info("%s: unchanged, kept version %d", stage.name, newest.version)
+            return Outcome(newest, True, time.monotonic() - started)
+        commit = self._run(stage, inputs, as_of, key, parent, reuse)
+        seconds = time.monotonic() - started
+        log.info("%s: done in %.1f s", stage.name, seconds)
+        return Outcome(commit, False, seconds)
+
+    def _run(
+        self,
+        stage: Stage,
+        inputs: dict[str, Commit],
+        as_of: datetime | None,
+        key: str,
+        parent: TrackedRun | None,
+        reuse: bool,
+    ) -> Commit:
+        log.info("%s: started", stage.name)
+        tags = {"recsys.stage": stage.name, "recsys.key": key}
+        with self.tracker.start(stage.name, parent, tags=tags) as tracked:
+            parts: dict[str, Commit] = {}
+
+            def run_part(part: Stage) -> Commit:
+                commit = self.run(part, tracked, reuse=reuse).commit
+                parts[part.name] = commit
+                return commit
+
+            context = StageContext(
+                stage=stage.name,
+                config=self.config,
+                workspace=self.workspace,
+                as_of=as_of,
+                run_id=tracked.run_id,
+                inputs=inputs,
+                run_directory=self.workspace.new_run_directory(stage.name, tracked.run_id or uuid.uuid4().hex),
+                session=lambda: self.spark,
+                progress=_progress(stage.name),
+                tracker=self.tracker,
+                tracked=tracked,
+                run_part=run_part,
+            )
+            result = stage.run(context)
+            tracked.log_metrics(dict(result.metrics))
+            sync_tree(context.run_directory)
+            commit = publish(
+                self.workspace.stage_directory(stage.name),
+                stage.name,
+                context.run_directory,
+                key=key,
+                run_id=tracked.run_id,
+                tables=context.tables,
+                inputs={name: commit.version for name, commit in {**inputs, **parts}.items()},
+                metrics=result.metrics,
+                facts=result.facts,
+                as_of=as_of.isoformat() if as_of else None,
+            )
+        if self.config.tables.catalog and commit.tables:
+            replace_views(self.spark, self.config.tables.catalog, commit)
+        return commit
+
+    def prune(self) -> None:
+        """Remove old versions, except those that a registered alias or a kept version needs."""
+        removed = self.workspace.prune(self.config.tables.keep_versions, pinned_versions(self.tracker))
+        if removed:
+            log.info("removed %d old run directories", len(removed))
+
+    def _as_of(self, inputs: dict[str, Commit]) -> datetime | None:
+        """The end of the run's day: the date given, or that of the newest event."""
+        if self._day is not None:
+            return datetime.combine(self._day + timedelta(days=1), datetime.min.time())
+        clean = inputs.get("clean_events") or self.workspace.latest("clean_events")
+        if clean is None:
+            return None
+        newest = datetime.fromisoformat(clean.facts["newest_event"])
+        return datetime.combine(newest.date() + timedelta(days=1), datetime.min.time())
+
+
+def _progress(stage: str) -> Callable[[str], None]:
+    return lambda message: log.info("%s: %s", stage, message)

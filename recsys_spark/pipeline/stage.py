@@ -1,0 +1,124 @@
+"""A stage: one arrow of the flow, with what it reads, writes and depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.config import Config
+from recsys_spark.tables.pointer import Commit
+from recsys_spark.tables.schemas import TABLES
+from recsys_spark.tables.workspace import Workspace
+
+if TYPE_CHECKING:
+    from recsys_spark.tracking.runs import TrackedRun, Tracker
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage tells besides its outputs."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An arrow of the flow."""
+
+    name: str
+    upstream: tuple[str, ...]
+    """Stages whose newest commits it reads."""
+    config_keys: tuple[str, ...]
+    """Dotted keys of the configuration that its outputs depend on."""
+    run: Callable[[StageContext], StageResult]
+    reads_source: bool = False
+    """Does it read the configured source and catalogue: their files are then part of its key."""
+    dated: bool = True
+    """Do its outputs depend on the run's date."""
+
+
+@dataclass
+class StageContext:
+    """What a running stage may touch."""
+
+    stage: str
+    config: Config
+    workspace: Workspace
+    as_of: datetime | None
+    """Exclusive upper bound of the events, UTC; None where no date was given and no events were read yet."""
+    run_id: str
+    inputs: Mapping[str, Commit]
+    run_directory: Path
+    session: Callable[[], SparkSession]
+    """Builds the session at first use."""
+    progress: Callable[[str], None]
+    tracker: Tracker
+    """MLflow."""
+    tracked: TrackedRun
+    """The stage's MLflow run."""
+    run_part: Callable[[Stage], Commit]
+    """Runs a part of this stage as a stage of its own, unless its newest commit is still true."""
+    tables: dict[str, int] = field(default_factory=dict)
+    """Rows of each table written so far."""
+
+    @property
+    def spark(self) -> SparkSession:
+        """The Spark session."""
+        return self.session()
+
+    def read_table(self, name: str) -> DataFrame:
+        """A table of an upstream stage's committed version."""
+        return self.workspace.read_table(self.spark, name, self.inputs[TABLES[name].stage])
+
+    def previous_table(self, name: str) -> DataFrame | None:
+        """The table in this stage's newest committed version, or None before the first."""
+        commit = self.workspace.latest(TABLES[name].stage)
+        return None if commit is None else self.workspace.read_table(self.spark, name, commit)
+
+    def facts(self, stage: str) -> Mapping[str, Any]:
+        """What an upstream stage told."""
+        return self.inputs[stage].facts
+
+    def directory(self, name: str, stage: str | None = None) -> Path:
+        """A directory output of an upstream stage: the only one that has it, unless the stage is named."""
+        for upstream in (stage,) if stage else tuple(self.inputs):
+            path = self.inputs[upstream].path(name)
+            if path.is_dir():
+                return path
+        raise FileNotFoundError(f"{self.stage}: no upstream stage has an output {name}")
+
+    def new_directory(self, name: str) -> Path:
+        """An empty directory for an output that is not a table."""
+        path = self.run_directory / name
+        path.mkdir(parents=True)
+        return path
+
+    def write_table(self, name: str, frame: DataFrame) -> int:
+        """Write a table of this stage and verify it; returns its rows."""
+        table = TABLES[name]
+        assert table.stage == self.stage, f"{name} belongs to {table.stage}, not to {self.stage}"
+        path = self.run_directory / name
+        table.select(frame).write.parquet(str(path))
+        self.tables[name] = verified_rows(path, [item.name for item in table.schema])
+        return self.tables[name]
+
+
+def verified_rows(path: Path, columns: list[str]) -> int:
+    """Rows of a written Parquet directory, from its footers, after checking that Spark finished it with our columns."""
+    if not (path / "_SUCCESS").exists():
+        raise OSError(f"table {path}: Spark did not finish writing it")
+    rows = 0
+    for file in path.glob("*.parquet"):
+        footer = pq.read_metadata(file)
+        names = footer.schema.to_arrow_schema().names
+        if names != columns:
+            raise OSError(f"table {file}: has columns {names}, not {columns}")
+        rows += footer.num_rows
+    return rows

@@ -1,0 +1,54 @@
+"""The flow, as data: every stage with what it reads and depends on, in order."""
+
+from __future__ import annotations
+
+from recsys_spark.datasets import build as datasets
+from recsys_spark.events import cleaning
+from recsys_spark.features import build as features
+from recsys_spark.pipeline import evaluate, fuse, train
+from recsys_spark.pipeline.stage import Stage
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            name="clean_events",
+            upstream=(),
+            config_keys=("source",),
+            run=cleaning.run,
+            reads_source=True,
+            dated=False,
+        ),
+        Stage(
+            name="build_features",
+            upstream=("clean_events",),
+            config_keys=("catalog",),
+            run=features.run,
+            reads_source=True,
+        ),
+        Stage(
+            name="build_datasets",
+            upstream=("clean_events", "build_features"),
+            config_keys=("split", "datasets", "evaluation.target_events", "evaluation.refit", "training", "seed"),
+            run=datasets.run,
+        ),
+        Stage(
+            name="train_models",
+            upstream=("build_datasets",),
+            config_keys=("models", "recommenders", "training", "datasets", "evaluation.refit", "seed"),
+            run=train.run,
+        ),
+        Stage(
+            name="evaluate_models",
+            upstream=("build_features", "build_datasets", "train_models"),
+            config_keys=("models", "evaluation", "fusion", "scoring", "seed"),
+            run=evaluate.run,
+        ),
+        Stage(
+            name="fuse_recommendations",
+            upstream=("build_features", "build_datasets", "train_models", "evaluate_models"),
+            config_keys=("models", "fusion", "scoring", "evaluation"),
+            run=fuse.run,
+        ),
+    )
+}

@@ -1,0 +1,113 @@
+"""The stage train_models: every recommender is fitted for each fit, registered, and kept as a part of its own.
+
+Each recommender is a part with its own key and commit, so changing one refits only that one, and a run that died goes on
+with the first recommender that is missing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+from recsys_spark.fitting.inputs import FitInputs
+from recsys_spark.fitting.registry import FITS
+from recsys_spark.fusion.model import FusedModel
+from recsys_spark.fusion.settings import single
+from recsys_spark.pipeline.describe import recommender_card
+from recsys_spark.pipeline.fits import HISTORY_FOLDS, FitName, fits_of
+from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
+from recsys_spark.tracking.registry import register
+
+
+def run(context: StageContext) -> StageResult:
+    """Fit the configured recommenders one after the other; the facts name each one's committed version."""
+    versions: dict[str, int] = {}
+    metrics: dict[str, float] = {}
+    for name in context.config.models:
+        commit = context.run_part(part(name))
+        versions[name] = commit.version
+        metrics |= {f"{name}.{key}": value for key, value in commit.metrics.items()}
+    return StageResult(metrics=metrics, facts={"models": versions})
+
+
+def part(name: str) -> Stage:
+    """The fits of one recommender, as a stage."""
+    return Stage(
+        name=f"train_models.{name}",
+        upstream=("build_datasets",),
+        config_keys=(f"recommenders.{name}", "training", "datasets", "evaluation.refit", "seed"),
+        run=partial(_fit_recommender, name=name),
+    )
+
+
+def _fit_recommender(context: StageContext, name: str) -> StageResult:
+    """Bundles `select`, `publish` and, with refit, `test`; the other fits take over what `select` settled."""
+    settings = getattr(context.config.recommenders, name).model_dump(mode="json")
+    context.tracked.log_params(settings)
+    facts: dict[str, dict[str, Any]] = {}
+    for fit in fits_of(context.config):
+        context.progress(f"{fit} fit")
+        facts[fit] = _fit(context, name, fit, frozen=facts.get("select", {}))
+    metrics = {
+        f"{fit}.{key}": float(value)
+        for fit, values in facts.items()
+        for key, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    version = _register(context, name)
+    return StageResult(
+        metrics=metrics, facts={"fits": facts, "registered_version": version, "run_id": context.run_id}
+    )
+
+
+def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> dict[str, Any]:
+    inputs = FitInputs(
+        spark=context.spark,
+        config=context.config,
+        name=name,
+        fit=fit,
+        dataset=context.directory("datasets") / fit,
+        histories=context.read_table("histories"),
+        folds=HISTORY_FOLDS[fit],
+        cut_time=int(context.facts("build_datasets")["cut_times"][fit]),
+        output=context.run_directory / fit,
+        frozen=frozen,
+        progress=lambda message: context.progress(f"{fit} fit: {message}"),
+        metric=lambda key, value, step: context.tracked.log_metrics({f"{fit}.{key}": value}, step),
+    )
+    return FITS[name](inputs)
+
+
+def _register(context: StageContext, name: str) -> str:
+    """Register the publish fit, which serves alone what it serves in the fusion."""
+    repeats = context.config.fusion.repeats
+    directory = context.run_directory / "model"
+    FusedModel.save(
+        directory,
+        {name: context.run_directory / "publish"},
+        {"allow": single(name), "drop": single(name)},
+        context.config.evaluation.target_events,
+        context.config.datasets.event_weights,
+        repeats,
+    )
+    datasets = context.inputs["build_datasets"]
+    return register(
+        context.tracker,
+        context.tracked,
+        f"recsys-{name}",
+        directory,
+        recommender_card(name, context.config, datasets.facts, context.as_of or datetime.now(timezone.utc), {}),
+        lineage_tags(context),
+        datasets.path("histories"),
+        alias="challenger",
+    )
+
+
+def lineage_tags(context: StageContext) -> dict[str, str]:
+    """What a registered version was made from; `stage.*` tags keep these versions from being removed."""
+    versions = context.facts("build_datasets").get("versions", {})
+    tags = {f"stage.{stage}": str(commit.version) for stage, commit in context.inputs.items()}
+    tags |= {f"version.{name}": str(version) for name, version in versions.items()}
+    tags["run_id"] = context.run_id
+    return tags

@@ -1,0 +1,245 @@
+"""Item-item scorers: r_ui = sum over the user's items j of h_uj W_ji, with W sparse (neighbours) or dense (EASE).
+
+h_uj is the decayed weight of item j in the user's history, at most 1: what was bought ten times is one interest, not
+ten. Letters as in `batch`; I' is the number of items that a dense W covers, N the distinct (user, item) pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from recsys_spark.recommenders.base import Evidence, Recommender, Scores
+from recsys_spark.recommenders.batch import UserBatch
+from recsys_spark.recommenders.bundle import Bundle, write_bundle
+from recsys_spark.recommenders.decayed import HistoryItems, decayed_items
+
+MOST_WEIGHT = 1.0
+"""Most weight of one item in a history."""
+TERMS_AT_ONCE = 1 << 22
+"""Terms h_uj W_ji of a sparse W that are held at a time: some 30 bytes each."""
+CELLS_AT_ONCE = 1 << 25
+"""Cells of the (user, item) lookup that are held at a time: 4 bytes each."""
+DENSE_SHARE = 0.02
+"""Share of filled cells in the batch's [B, I'] histories above which a dense product is the quicker one."""
+
+
+class NeighbourItems(Recommender):
+    """Item-item with a sparse W: the neighbours of each item, in compressed sparse rows."""
+
+    kind: ClassVar[str] = "item_item"
+
+    def __init__(
+        self, name: str, indptr: Tensor, neighbours: Tensor, similarities: Tensor, half_life_days: float
+    ) -> None:
+        """Item j's stand at indptr[j] to indptr[j+1] of `neighbours` (int32 codes) and `similarities` (float32)."""
+        super().__init__(name, int(indptr.numel()) - 1)
+        self.indptr = indptr
+        self.neighbours = neighbours
+        self.similarities = similarities
+        self.half_life_days = half_life_days
+
+    def score(self, batch: UserBatch) -> Scores:
+        """Scores of all items; users none of whose items has a neighbour cannot be scored."""
+        history = self._history(batch)
+        scores = torch.zeros(batch.size, self.num_items)
+        flat = scores.view(-1)
+        for entries in self._portions(history):
+            owner, cells, terms = self._terms(history, entries)
+            flat.index_add_(0, history.users[owner] * self.num_items + cells, terms)
+        return Scores(scores=scores, can_score=history.known)
+
+    def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
+        """Scores of the given items: the terms of all others are passed over."""
+        history = self._history(batch)
+        pairs, place_BK = self._pairs(items_BK)
+        sums = torch.zeros(pairs.numel())
+        for slot, _, terms in self._matching(history, pairs):
+            sums.index_add_(0, slot, terms)
+        return sums[place_BK]
+
+    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
+        """Kind `bought_with`: the history item with the largest term h_uj W_ji; of equals the smaller code."""
+        history = self._history(batch)
+        pairs, place_BK = self._pairs(items_BK)
+        largest = torch.zeros(pairs.numel())
+        speaker = torch.full((pairs.numel(),), -1, dtype=torch.int64)
+        for slot, owner, terms in self._matching(history, pairs):
+            largest.scatter_reduce_(0, slot, terms, "amax")
+            best = terms == largest[slot]
+            first = torch.full_like(speaker, history.items.numel())
+            first.scatter_reduce_(0, slot[best], owner[best], "amin")
+            speaker = torch.where(first < history.items.numel(), first, speaker)
+        items = torch.cat([history.items, torch.tensor([-1])])[speaker]  # speaker -1 is the last: no item
+        return Evidence("bought_with", items[place_BK], torch.full(items_BK.shape, float("nan")))
+
+    def _history(self, batch: UserBatch) -> HistoryItems:
+        history = decayed_items(batch, self.num_items, self.half_life_days, MOST_WEIGHT)
+        return history.keep(self.indptr[history.items + 1] > self.indptr[history.items])
+
+    def _portions(self, history: HistoryItems) -> Iterator[slice]:
+        """Spans of history entries, whole users each, of bounded numbers of terms (one user may exceed them)."""
+        sizes = self.indptr[history.items + 1] - self.indptr[history.items]
+        before = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(sizes, 0)])[history.offsets].tolist()
+        offsets = history.offsets.tolist()
+        most_users = max(1, CELLS_AT_ONCE // self.num_items)
+        start = 0
+        for user in range(1, len(offsets)):
+            full = user - start == most_users or user == len(offsets) - 1
+            if full or before[user + 1] - before[start] > TERMS_AT_ONCE:
+                yield slice(offsets[start], offsets[user])
+                start = user
+
+    def _terms(self, history: HistoryItems, entries: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the history entries: (entry, neighbour's code, term h_uj W_ji), each [terms]."""
+        items = history.items[entries]
+        starts = self.indptr[items]
+        sizes = self.indptr[items + 1] - starts
+        owner = torch.repeat_interleave(torch.arange(items.numel()), sizes)
+        place = torch.arange(owner.numel()) + (starts - torch.cumsum(sizes, 0) + sizes)[owner]
+        owner += entries.start
+        return owner, self.neighbours[place].long(), history.weights[owner] * self.similarities[place]
+
+    def _pairs(self, items_BK: Tensor) -> tuple[Tensor, Tensor]:
+        """Distinct keys user x I + item, ascending, and where each pair of `items_BK` stands among them."""
+        keys = torch.arange(items_BK.shape[0])[:, None] * self.num_items + items_BK
+        pairs, place = torch.unique(keys, return_inverse=True)
+        return pairs, place
+
+    def _matching(self, history: HistoryItems, pairs: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Portions of the terms that fall on the wanted pairs: (position in `pairs`, history entry, term)."""
+        for entries in self._portions(history):
+            if entries.start == entries.stop:
+                continue
+            first, last = int(history.users[entries.start]), int(history.users[entries.stop - 1])
+            low, high = torch.searchsorted(
+                pairs, torch.tensor([first * self.num_items, (last + 1) * self.num_items])
+            ).tolist()
+            slots = torch.full(((last + 1 - first) * self.num_items,), -1, dtype=torch.int32)
+            slots[pairs[low:high] - first * self.num_items] = torch.arange(low, high, dtype=torch.int32)
+            owner, cells, terms = self._terms(history, entries)
+            slot = slots[(history.users[owner] - first) * self.num_items + cells]
+            wanted = slot >= 0
+            yield slot[wanted].long(), owner[wanted], terms[wanted]
+
+    def save(self, path: Path, vocabulary: Path) -> None:
+        """Write the bundle."""
+        config = {
+            "kind": self.kind,
+            "name": self.name,
+            "num_items": self.num_items,
+            "half_life_days": self.half_life_days,
+        }
+        tensors = {"indptr": self.indptr, "neighbours": self.neighbours, "similarities": self.similarities}
+        write_bundle(path, config, tensors, vocabulary)
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Self:
+        """The recommender of a bundle."""
+        tensors = bundle.tensors
+        return cls(
+            str(bundle.config["name"]),
+            tensors["indptr"],
+            tensors["neighbours"],
+            tensors["similarities"],
+            float(bundle.config["half_life_days"]),
+        )
+
+
+class DenseItems(Recommender):
+    """Item-item with a dense W over the covered items (EASE).
+
+    Items that are not covered score 0, the value that the regression gives to an item nobody had; histories count
+    only by their covered items.
+    """
+
+    kind: ClassVar[str] = "ease"
+
+    def __init__(self, name: str, num_items: int, covered: Tensor, weights: Tensor, half_life_days: float) -> None:
+        """`covered` [I'] int64 ascending codes; `weights` W [I', I'] float32, W[j, i] the term of history item j."""
+        super().__init__(name, num_items)
+        self.covered = covered
+        self.weights = weights
+        self.half_life_days = half_life_days
+        self.place_of = torch.full((num_items,), -1, dtype=torch.int64)
+        self.place_of[covered] = torch.arange(covered.numel())
+
+    def score(self, batch: UserBatch) -> Scores:
+        """Scores of all items; users without a covered item cannot be scored."""
+        history = self._history(batch)
+        scores = torch.zeros(batch.size, self.num_items)
+        scores[:, self.covered] = self._product(history, batch.size)
+        return Scores(scores=scores, can_score=history.known)
+
+    def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
+        """Scores of the given items, from the weights between them and the history alone."""
+        scores = torch.zeros(items_BK.shape)
+        for user, _, terms in self._terms(batch, items_BK):
+            scores[user] = terms.sum(0)
+        return scores
+
+    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
+        """Kind `bought_with`: the history item with the largest positive term h_uj W_ji; of equals the smaller code."""
+        items = torch.full_like(items_BK, -1)
+        for user, history, terms in self._terms(batch, items_BK):
+            largest, place = terms.max(0)
+            items[user] = torch.where(largest > 0, history[place], -1)
+        return Evidence("bought_with", items, torch.full(items_BK.shape, float("nan")))
+
+    def _history(self, batch: UserBatch) -> HistoryItems:
+        history = decayed_items(batch, self.num_items, self.half_life_days, MOST_WEIGHT)
+        return history.keep(self.place_of[history.items] >= 0)
+
+    def _product(self, history: HistoryItems, size: int) -> Tensor:
+        """H W [B, I']: dense where the batch is large and its histories long, else by the rows of W that are needed."""
+        places = self.place_of[history.items]
+        if size > 1 and history.items.numel() > DENSE_SHARE * size * self.covered.numel():
+            dense = torch.zeros(size, self.covered.numel())
+            dense[history.users, places] = history.weights
+            return dense @ self.weights
+        return torch.nn.functional.embedding_bag(
+            places,
+            self.weights,
+            history.offsets,
+            mode="sum",
+            per_sample_weights=history.weights,
+            include_last_offset=True,
+        )
+
+    def _terms(self, batch: UserBatch, items_BK: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Of each user with a covered item: (row, codes of its items [n], terms h_uj W_ji [n, K])."""
+        history = self._history(batch)
+        places_BK = self.place_of[items_BK]
+        offsets = history.offsets.tolist()
+        for user, (low, high) in enumerate(pairwise(offsets)):
+            if low == high:
+                continue
+            own, wanted = history.items[low:high], places_BK[user]
+            terms = self.weights[self.place_of[own][:, None], wanted.clamp(min=0)[None]]
+            yield user, own, terms * history.weights[low:high, None] * (wanted >= 0)
+
+    def save(self, path: Path, vocabulary: Path) -> None:
+        """Write the bundle."""
+        config = {
+            "kind": self.kind,
+            "name": self.name,
+            "num_items": self.num_items,
+            "half_life_days": self.half_life_days,
+        }
+        write_bundle(path, config, {"covered": self.covered, "weights": self.weights}, vocabulary)
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Self:
+        """The recommender of a bundle."""
+        return cls(
+            str(bundle.config["name"]),
+            int(bundle.config["num_items"]),
+            bundle.tensors["covered"],
+            bundle.tensors["weights"],
+            float(bundle.config["half_life_days"]),
+        )

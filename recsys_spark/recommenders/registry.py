@@ -1,0 +1,34 @@
+"""Which class reads which kind of bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recsys_spark.errors import UserError
+from recsys_spark.recommenders.base import Recommender
+from recsys_spark.recommenders.bundle import read_bundle
+from recsys_spark.recommenders.counts import Counts
+from recsys_spark.recommenders.history_rules import HistoryRules
+from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
+from recsys_spark.recommenders.neural import NeuralRecommender
+
+KINDS: dict[str, type[Recommender]] = {
+    Counts.kind: Counts,
+    HistoryRules.kind: HistoryRules,
+    NeighbourItems.kind: NeighbourItems,
+    DenseItems.kind: DenseItems,
+    NeuralRecommender.kind: NeuralRecommender,
+}
+"""The `kind` in a bundle's configuration to its class."""
+
+
+def load_recommender(path: Path) -> Recommender:
+    """The recommender of the bundle at `path`, whose hashes are checked.
+
+    Raises UserError where the bundle is damaged or of a kind that this version does not know.
+    """
+    bundle = read_bundle(path)
+    kind = bundle.config.get("kind")
+    if kind not in KINDS:
+        raise UserError(f"bundle {path}: kind {kind!r} is unknown to this version; known are {sorted(KINDS)}")
+    return KINDS[kind].load(bundle)

@@ -1,0 +1,1 @@
+"""One pass over users: fitted models meet histories inside Spark tasks, and lists come out."""

@@ -1,0 +1,1 @@
+"""Tables: names, columns and keys as data; committed versions that are published whole."""

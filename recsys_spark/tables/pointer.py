@@ -1,0 +1,143 @@
+"""Numbered pointers to immutable run directories: what makes a publication atomic.
+
+A writer fills a run directory of its own, and then links `versions/00000007.json` into place if no such file exists. A
+reader takes the highest number. So it sees the old version or the new one, whole, and never something between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recsys_spark.errors import UserError
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A committed version of a stage's outputs."""
+
+    stage: str
+    version: int
+    """1, 2, 3, ... within the stage."""
+    key: str
+    """sha256 of everything that the outputs were made from."""
+    run_id: str
+    directory: str
+    """Absolute path of the run directory."""
+    tables: Mapping[str, int]
+    """Rows of each table in it."""
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    """Upstream stage to the version that was read."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What later stages need to know, as JSON."""
+    as_of: str | None = None
+    """Exclusive upper bound of the events, ISO 8601, UTC."""
+
+    def path(self, name: str) -> Path:
+        """The path of an output."""
+        return Path(self.directory) / name
+
+
+def commits(stage_directory: Path, stage: str) -> list[Commit]:
+    """All committed versions of a stage, oldest first."""
+    return [read_commit(path, stage) for path in _pointers(stage_directory)]
+
+
+def latest_commit(stage_directory: Path, stage: str) -> Commit | None:
+    """The newest committed version, or None where there is none."""
+    pointers = _pointers(stage_directory)
+    return read_commit(pointers[-1], stage) if pointers else None
+
+
+def read_commit(pointer: Path, stage: str) -> Commit:
+    """Parse a pointer file. Raises UserError where it is damaged."""
+    try:
+        content = json.loads(pointer.read_text(encoding="utf-8"))
+        # Run directories are written relative to the stage, so that a workspace may be moved as a whole.
+        content["directory"] = str(pointer.parent.parent / content["directory"])
+        return Commit(stage=stage, version=int(pointer.stem), **content)
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"pointer {pointer}: not a commit of this program; restore or remove it") from None
+
+
+def publish(
+    stage_directory: Path,
+    stage: str,
+    run_directory: Path,
+    *,
+    key: str,
+    run_id: str,
+    tables: Mapping[str, int],
+    inputs: Mapping[str, int],
+    metrics: Mapping[str, float],
+    facts: Mapping[str, Any],
+    as_of: str | None,
+) -> Commit:
+    """Make a finished run directory the stage's newest version.
+
+    The pointer is written to a temporary file, synced and hard-linked under the next free number (put-if-absent), so a
+    pointer is never empty and two writers never share a number. Returns the commit.
+    """
+    content = {
+        "key": key,
+        "run_id": run_id,
+        "directory": str(run_directory.relative_to(stage_directory)),
+        "tables": dict(tables),
+        "inputs": dict(inputs),
+        "metrics": dict(metrics),
+        "facts": dict(facts),
+        "as_of": as_of,
+    }
+    versions = stage_directory / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    temporary = versions / f".{uuid.uuid4().hex}.tmp"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        while True:
+            pointers = _pointers(stage_directory)
+            pointer = versions / f"{int(pointers[-1].stem) + 1 if pointers else 1:08d}.json"
+            try:
+                os.link(temporary, pointer)
+            except FileExistsError:
+                continue  # another writer took the number: take the next
+            break
+    finally:
+        temporary.unlink()
+    _sync_directory(versions)
+    return read_commit(pointer, stage)
+
+
+def commit_record(commit: Commit) -> dict[str, Any]:
+    """The commit as plain JSON values."""
+    return asdict(commit)
+
+
+def sync_tree(directory: Path) -> None:
+    """Flush every file and folder below `directory` to disk, so that a pointer never outlives what it names."""
+    for path in (directory, *sorted(directory.rglob("*"))):
+        if path.is_dir():
+            _sync_directory(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _pointers(stage_directory: Path) -> list[Path]:
+    return sorted((stage_directory / "versions").glob("[0-9]*.json"))
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

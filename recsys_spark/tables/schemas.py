@@ -1,0 +1,87 @@
+"""Every table's name, owner and columns, written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType, _parse_datatype_string
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the workspace."""
+
+    name: str
+    stage: str
+    """The stage whose commits publish it."""
+    columns: str
+    """Columns as DDL."""
+    key: tuple[str, ...]
+    """Columns that name a row, where rows have a key."""
+
+    @property
+    def schema(self) -> StructType:
+        """The columns as a Spark schema."""
+        schema = _parse_datatype_string(self.columns)
+        assert isinstance(schema, StructType)
+        return schema
+
+    def select(self, frame: DataFrame) -> DataFrame:
+        """The table's columns of `frame`, in order and cast to their types; a missing one raises AnalysisException."""
+        return frame.select(*[F.col(field.name).cast(field.dataType).alias(field.name) for field in self.schema])
+
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "clean_events",
+            "clean_events",
+            "user_id string, item_id string, event_type string, event_time timestamp, quantity double, price double, "
+            "order_id string, source_file string, event_date date, source_order bigint",
+            ("source_file", "source_order"),
+        ),
+        Table(
+            "quarantine",
+            "clean_events",
+            "source_file string, raw string, reasons array<string>, run_id string",
+            (),
+        ),
+        Table("user_ids", "build_features", "user_id string, user_index int", ("user_id",)),
+        Table("item_ids", "build_features", "item_id string, item_index int", ("item_id",)),
+        Table(
+            "items",
+            "build_features",
+            "item_index int, item_id string, title string, category string, brand string, first_seen date",
+            ("item_id",),
+        ),
+        Table(
+            "histories",
+            "build_datasets",
+            "user_index int, user_id string, items array<int>, event_types array<int>, weights array<float>, "
+            "times array<bigint>, folds array<int>",
+            ("user_id",),
+        ),
+        Table(
+            "evaluation_recommendations",
+            "evaluate_models",
+            "model string, repeats string, user_id string, rank int, item_id string, score float",
+            ("model", "repeats", "user_id", "rank"),
+        ),
+        Table(
+            "evaluation_metrics",
+            "evaluate_models",
+            "model string, repeats string, metric string, k int, value double, users bigint",
+            ("model", "repeats", "metric", "k"),
+        ),
+        Table(
+            "recommendations",
+            "fuse_recommendations",
+            "user_id string, rank int, item_id string, score float, reason string, components map<string,float>, "
+            "model_version string, run_id string, generated_at timestamp",
+            ("user_id", "rank"),
+        ),
+    )
+}

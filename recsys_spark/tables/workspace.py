@@ -1,0 +1,115 @@
+"""The workspace: where stages keep their committed versions, and how tables are read from them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.errors import UserError
+from recsys_spark.tables.pointer import Commit, commits, latest_commit
+from recsys_spark.tables.schemas import TABLES
+
+GRACE_SECONDS = 24 * 3600
+"""A version that was superseded, or a run directory that was touched, less long ago than this is never removed."""
+
+
+class Workspace:
+    """A folder below which everything that jobs write lives: local, or on a file system that every host mounts."""
+
+    def __init__(self, root: str) -> None:
+        if re.match(r"^(?!file:)[a-zA-Z][a-zA-Z0-9+.-]+:", root):
+            raise UserError(f"workspace {root}: must be a local or mounted folder; mount the store and name its path")
+        self.root = Path(root.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
+
+    def stage_directory(self, stage: str) -> Path:
+        """The folder of a stage's versions and runs."""
+        return self.root / "stages" / stage
+
+    def new_run_directory(self, stage: str, run_id: str) -> Path:
+        """A new, empty run directory of a stage."""
+        directory = self.stage_directory(stage) / "runs" / f"{run_id[:12]}-{uuid.uuid4().hex[:8]}"
+        directory.mkdir(parents=True)
+        return directory
+
+    def latest(self, stage: str) -> Commit | None:
+        """The newest committed version of a stage, or None."""
+        return latest_commit(self.stage_directory(stage), stage)
+
+    def require(self, stage: str) -> Commit:
+        """The newest committed version of a stage. Raises UserError where there is none."""
+        commit = self.latest(stage)
+        if commit is None:
+            job = stage.partition(".")[0]
+            raise UserError(f"workspace {self.root}: nothing published by {job}; run jobs/{job}.py first")
+        return commit
+
+    def version(self, stage: str, version: int) -> Commit:
+        """A certain committed version. Raises UserError where it was removed."""
+        for commit in commits(self.stage_directory(stage), stage):
+            if commit.version == version:
+                return commit
+        raise UserError(f"workspace {self.root}: version {version} of {stage} is gone; run the job again")
+
+    def table_commit(self, name: str) -> Commit:
+        """The newest commit that publishes a table. Raises UserError for an unknown or unpublished one."""
+        if name not in TABLES:
+            raise UserError(f"table {name}: unknown; known are {', '.join(sorted(TABLES))}")
+        return self.require(TABLES[name].stage)
+
+    def read_table(self, spark: SparkSession, name: str, commit: Commit | None = None) -> DataFrame:
+        """A table of a commit, by default the newest one."""
+        commit = commit or self.table_commit(name)
+        return spark.read.schema(TABLES[name].schema).parquet(str(commit.path(name)))
+
+    def prune(self, keep: int, pinned: Iterable[tuple[str, int]] = ()) -> list[Path]:
+        """Remove old versions of every stage; returns the run directories that went.
+
+        Kept are the newest `keep` versions of each stage, the pinned ones, every version that a kept one was made from,
+        and whatever was superseded within GRACE_SECONDS, since a reader may still be in it.
+        """
+        if not (self.root / "stages").is_dir():
+            return []
+        history = {path.name: commits(path, path.name) for path in (self.root / "stages").iterdir()}
+        kept = {(stage, commit.version) for stage, all_ in history.items() for commit in all_[-keep:]}
+        kept |= set(pinned)
+        grown = True
+        while grown:
+            needed = {
+                (upstream, version)
+                for stage, all_ in history.items()
+                for commit in all_
+                if (stage, commit.version) in kept
+                for upstream, version in commit.inputs.items()
+            }
+            grown = not needed <= kept
+            kept |= needed
+        removed = []
+        for stage, all_ in history.items():
+            for commit, successor in zip(all_, all_[1:], strict=False):
+                pointer = self._pointer(stage, successor.version)
+                if (stage, commit.version) not in kept and time.time() - pointer.stat().st_mtime > GRACE_SECONDS:
+                    self._pointer(stage, commit.version).unlink()
+                    shutil.rmtree(commit.directory, ignore_errors=True)
+                    removed.append(Path(commit.directory))
+            removed += self._remove_abandoned(stage, {commit.directory for commit in all_})
+        return removed
+
+    def _remove_abandoned(self, stage: str, committed: set[str]) -> list[Path]:
+        """Run directories of writers that died before their commit."""
+        abandoned = [
+            path
+            for path in (self.stage_directory(stage) / "runs").glob("*")
+            if str(path) not in committed and time.time() - path.stat().st_mtime > GRACE_SECONDS
+        ]
+        for path in abandoned:
+            shutil.rmtree(path, ignore_errors=True)
+        return abandoned
+
+    def _pointer(self, stage: str, version: int) -> Path:
+        return self.stage_directory(stage) / "versions" / f"{version:08d}.json"

@@ -1,0 +1,128 @@
+"""The driver's side: starts the training processes, follows their curve, starts them again where they fail."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyspark.ml.torch.distributor import TorchDistributor
+from pyspark.sql import SparkSession
+
+import recsys_spark
+from recsys_spark.errors import UserError
+from recsys_spark.training.curve import CURVE, CurveFollower
+from recsys_spark.training.spec import TrainSpec
+from recsys_spark.training.worker import train
+
+PROGRESS_SECONDS = 5.0
+"""Within an epoch a progress line comes at most so often."""
+
+
+def launch(
+    spark: SparkSession,
+    spec: TrainSpec,
+    retries: int,
+    progress: Callable[[str], None],
+    metric: Callable[[str, float, int], None],
+) -> dict[str, Any]:
+    """Run `training.worker.train` in `spec.num_processes` processes by TorchDistributor; returns rank 0's result.
+
+    A failed launch is repeated up to `retries` times, each from the last whole checkpoint. Meanwhile the curve goes to
+    `metric(name, value, step)` and to progress lines. Raises UserError where the cluster cannot take the processes,
+    RuntimeError where the last launch failed too.
+    """
+    preflight(spark, spec)
+    local = is_local(spark)
+    curve = Path(spec.work) / CURVE
+    for attempt in range(retries + 1):
+        distributor = TorchDistributor(
+            num_processes=spec.num_processes, local_mode=local, use_gpu=spec.use_gpu and not local
+        )
+        try:
+            with CurveFollower(curve, _Reporter(progress, metric)), _importable_package(), redirect_stdout(sys.stderr):
+                result = distributor.run(train, spec)
+            if isinstance(result, dict):
+                return result
+            failure: Exception = RuntimeError("the training processes ended without a result")
+        except Exception as error:
+            failure = error
+        progress(f"training failed at attempt {attempt + 1} of {retries + 1}: {' '.join(str(failure).split())[:500]}")
+    raise RuntimeError(f"training failed {retries + 1} times; checkpoints are in {spec.work}") from failure
+
+
+def preflight(spark: SparkSession, spec: TrainSpec) -> None:
+    """Refuse, in one line, what would hang or fail: too few slots, dynamic allocation, encryption, uneven batches."""
+    processes, conf = spec.num_processes, spark.sparkContext.getConf()
+    if spec.batch_size % processes:
+        raise UserError(f"batch_size {spec.batch_size} must be a multiple of training.num_processes {processes}")
+    slots = spark.sparkContext.defaultParallelism
+    if processes > slots:
+        raise UserError(
+            f"training.num_processes is {processes} but {spark.sparkContext.master} has {slots} task slots; lower it"
+        )
+    if is_local(spark):
+        return
+    for key, why in (
+        ("spark.dynamicAllocation.enabled", "barrier tasks need all executors from the start"),
+        ("spark.ssl.enabled", "the processes talk to each other without TLS"),
+    ):
+        if conf.get(key, "false") == "true":
+            raise UserError(f"{key} is on, and {why}; turn it off for train_models")
+
+
+def find_gpu(spark: SparkSession, processes: int) -> bool:
+    """Are there GPUs for all processes: on this host for a local master, else as Spark's executor resources."""
+    if is_local(spark):
+        return torch.cuda.is_available() and torch.cuda.device_count() >= processes
+    return int(spark.sparkContext.getConf().get("spark.executor.resource.gpu.amount", "0")) > 0
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Does Spark run within this process."""
+    return str(spark.sparkContext.master).startswith("local") and "cluster" not in str(spark.sparkContext.master)
+
+
+class _Reporter:
+    """Turns points of the curve into metrics and progress lines."""
+
+    def __init__(self, progress: Callable[[str], None], metric: Callable[[str, float, int], None]) -> None:
+        self._progress = progress
+        self._metric = metric
+        self._last = time.monotonic()
+
+    def __call__(self, point: Mapping[str, Any]) -> None:
+        step, rate = int(point["total_steps"]), f"{point['positions_per_second']:,.0f} positions/s"
+        if point["event"] == "step":
+            for name in ("loss", "positions_per_second", "data_wait_share"):
+                self._metric(name, float(point[name]), step)
+            if time.monotonic() - self._last > PROGRESS_SECONDS:
+                self._last = time.monotonic()
+                place = f"epoch {point['epoch']}/{point['epochs']} step {point['step']}/{point['steps']}"
+                self._progress(f"{place}: loss {point['loss']:.4f}, {rate}, {point['data_wait_share']:.1%} waiting")
+            return
+        ndcg = point.get("valid_ndcg_at_10")
+        if ndcg is not None:
+            self._metric("valid_ndcg_at_10", float(ndcg), step)
+        found = "" if ndcg is None else f", valid NDCG@10 {ndcg:.4f}"
+        self._progress(f"epoch {point['epoch']}/{point['epochs']} done: loss {point['loss']:.4f}{found}, {rate}")
+
+
+@contextmanager
+def _importable_package() -> Iterator[None]:
+    """Let the processes of a local master import this package from where this process has it."""
+    before = os.environ.get("PYTHONPATH")
+    home = str(Path(recsys_spark.__file__).parent.parent)
+    os.environ["PYTHONPATH"] = home if not before else os.pathsep.join((home, before))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before

@@ -1,0 +1,95 @@
+"""The processes that train together: who this one is, and the sums that they share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all; with one process every exchange is nothing at all.
+
+    Gradients are summed here instead of by `DistributedDataParallel`: the item tables' gradients hold the rows of the
+    step alone (the same rows on every process), which DDP would spread over the whole table.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their sums over processes, in one exchange."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def total(self, *values: float) -> list[float]:
+        """Sums of numbers over processes."""
+        if self.size == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(sums)
+        return [float(value) for value in sums]
+
+    def union_(self, marks: Tensor) -> None:
+        """Replace marks (uint8) by their maximum over processes."""
+        if self.size > 1:
+            dist.all_reduce(marks, op=dist.ReduceOp.MAX)
+
+    def agree(self, value: int) -> int:
+        """The value of rank 0, on every process; also waits until rank 0 has it."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.int64, device=self.device)
+        dist.broadcast(shared, src=0)
+        return int(shared)
+
+
+@contextmanager
+def joined(size: int, use_gpu: bool) -> Iterator[Processes]:
+    """Join the processes that torchrun announced in the environment, and leave them at the end.
+
+    Raises RuntimeError where another number of processes was started than was asked for.
+    """
+    rank, started = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if started != size:
+        raise RuntimeError(f"training was launched with {started} processes instead of {size}")
+    device = torch.device("cpu")
+    if use_gpu:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    if size == 1:
+        torch.set_num_threads(_cores())
+        yield Processes(device=device)
+        return
+    dist.init_process_group("nccl" if use_gpu else "gloo")
+    try:
+        processes = Processes(rank, size, device)
+        torch.set_num_threads(max(1, _cores() // _processes_on_this_host(processes)))
+        yield processes
+    finally:
+        dist.destroy_process_group()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processes_on_this_host(processes: Processes) -> int:
+    name = int.from_bytes(hashlib.sha256(socket.gethostname().encode()).digest()[:7], "big")
+    names = torch.zeros(processes.size, dtype=torch.int64, device=processes.device)
+    names[processes.rank] = name
+    dist.all_reduce(names)
+    return int((names == name).sum())
