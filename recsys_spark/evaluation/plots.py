@@ -8,8 +8,12 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from recsys_spark.config.sections import Repeats
 
-def plot_metric(values: Mapping[str, Mapping[str, float]], modes: Sequence[str], metric: str, path: Path) -> None:
+
+def plot_metric(
+    values: Mapping[Repeats, Mapping[str, float]], modes: Sequence[Repeats], metric: str, path: Path
+) -> None:
     """Horizontal bars of one metric: models by mode of repeats (`values[mode][model]`), one panel a mode, as PNG."""
     figure = Figure(figsize=(5.5 * len(modes), 0.4 * max(len(by_model) for by_model in values.values()) + 1.2))
     FigureCanvasAgg(figure)

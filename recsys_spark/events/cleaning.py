@@ -14,7 +14,7 @@ from recsys_spark.config.sections import Source
 from recsys_spark.errors import UserError
 from recsys_spark.events.columns import REASONS, with_our_columns
 from recsys_spark.events.predicates import check_predicates
-from recsys_spark.events.quality import observe_clean, observe_rows, quality_report, reasons_met
+from recsys_spark.events.quality import observe_clean, observe_reasons, observe_rows, quality_report, reasons_met
 from recsys_spark.events.rows import FILE, HASH, ORDER, RAW
 from recsys_spark.events.sources import read_source
 from recsys_spark.pipeline.stage import StageContext, StageResult
@@ -29,24 +29,26 @@ def run(context: StageContext) -> StageResult:
     """
     config = context.config
     judged = judged_rows(context.spark, config.source)
-    rows, clean = Observation("rows"), Observation("clean")
-    reasons = [*REASONS, *dict.fromkeys(name for source in config.source for name in source.reject)]
-    observed = observe_rows(judged.drop(RAW), reasons, rows)
-    kept = context.write_table("clean_events", clean_events(observed, clean))
-    _require_rows(kept, rows.get, config.source)
+    rows, clean, bad = Observation("rows"), Observation("clean"), Observation("bad")
+    kept = context.write_table("clean_events", clean_events(observe_rows(judged.drop(RAW, "reasons"), rows), clean))
     rejected = quarantine(judged if rows.get["quarantined"] else judged.limit(0), context.run_id)
-    quarantined = context.write_table("quarantine", rejected)
+    reasons = [*REASONS, *dict.fromkeys(name for source in config.source for name in source.reject)]
+    quarantined = context.write_table("quarantine", observe_reasons(rejected, reasons, bad))
+    _require_rows(kept, rows.get, bad.get, config.source)
     written = context.spark.read.schema(TABLES["clean_events"].schema).parquet(
         str(context.run_directory / "clean_events")
     )
     items = written.select("item_id").distinct().count()
-    report = quality_report(_reconciled(rows.get, clean.get, kept, quarantined, judged), clean.get, quarantined, items)
+    rows_in = _reconciled(int(rows.get["rows"]), kept + int(clean.get["duplicates"]) + quarantined, judged)
+    report = quality_report(rows_in, clean.get, quarantined, bad.get, items)
     path = context.new_directory("quality") / "report.json"
     path.write_text(json.dumps(report, indent=1), encoding="utf-8")
     context.progress(
         f"{report['rows_in']:,} rows: {kept:,} clean, {report['duplicates']:,} duplicates, {quarantined:,} quarantined"
     )
-    metrics = {name: float(report[name]) for name in ("rows_in", "clean", "duplicates", "quarantined", "users", "items")}
+    metrics = {
+        name: float(report[name]) for name in ("rows_in", "clean", "duplicates", "quarantined", "users", "items")
+    }
     return StageResult(metrics=metrics, facts={"newest_event": report["newest_event"], "report": report})
 
 
@@ -71,51 +73,51 @@ def clean_events(judged: DataFrame, observation: Observation) -> DataFrame:
     One shuffle, by user. Copies are found by the hash of the whole source row beside user and time, so two different
     rows of one user and moment would have to share a 64-bit hash to be taken for copies.
     """
-    order = (F.col(FILE), F.col(ORDER))
-    copies = Window.partitionBy("user_id", "event_time", HASH).orderBy(*order)
-    # Sorted as the window above needs it already: no further shuffle or sort.
-    user = Window.partitionBy("user_id").orderBy("event_time", HASH, *order)
+    by_user = Window.partitionBy("user_id").orderBy("event_time", HASH, FILE, ORDER)
     marked = (
-        judged.where(F.size("reasons") == 0)
+        judged.where(~F.col("bad"))
         .repartition("user_id")
-        .withColumn("_copy", F.row_number().over(copies))
-        .withColumn("_copies", F.count(F.lit(1)).over(copies.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)))
-        .withColumn("_first_of_user", F.row_number().over(user) == 1)
-        .where(F.col("_copy") == 1)
+        .withColumn("_time_before", F.lag("event_time").over(by_user))
+        .withColumn("_hash_before", F.lag(HASH).over(by_user))
+        .withColumn("_first_of_user", F.col("_time_before").isNull())
+        .withColumn(
+            "_is_copy",
+            F.coalesce(
+                (F.col("_time_before") == F.col("event_time")) & (F.col("_hash_before") == F.col(HASH)), F.lit(False)
+            ),
+        )
     )
     columns = ("user_id", "item_id", "event_type", "event_time", "quantity", "price", "order_id")
-    return observe_clean(marked, observation).select(
-        *columns, F.col(FILE).alias("source_file"), "event_date", F.col(ORDER).alias("source_order")
+    return (
+        observe_clean(marked, observation)
+        .where(~F.col("_is_copy"))
+        .select(*columns, F.col(FILE).alias("source_file"), "event_date", F.col(ORDER).alias("source_order"))
     )
 
 
 def quarantine(judged: DataFrame, run_id: str) -> DataFrame:
     """The rows with a reason: source_file, raw, reasons, run_id."""
-    return judged.where(F.size("reasons") > 0).select(
+    return judged.where(F.col("bad")).select(
         F.col(FILE).alias("source_file"), F.col(RAW).alias("raw"), "reasons", F.lit(run_id).alias("run_id")
     )
 
 
-def _require_rows(kept: int, rows: Mapping[str, Any], sources: tuple[Source, ...]) -> None:
+def _require_rows(kept: int, rows: Mapping[str, Any], bad: Mapping[str, Any], sources: tuple[Source, ...]) -> None:
     paths = ", ".join(path for source in sources for path in source.paths)
     if not rows["rows"]:
         raise UserError(f"source {paths}: there are no rows in it; check path and options")
     if not kept:
-        met = ", ".join(f"{reason} {count}" for reason, count in reasons_met(rows).items())
+        met = ", ".join(f"{reason} {count}" for reason, count in reasons_met(bad).items())
         raise UserError(f"source {paths}: none of {rows['rows']} rows can be used ({met}); check columns and formats")
 
 
-def _reconciled(
-    rows: Mapping[str, Any], clean: Mapping[str, Any], kept: int, quarantined: int, judged: DataFrame
-) -> Mapping[str, Any]:
-    """The observed row counts, after checking that in = clean + duplicates + quarantined.
+def _reconciled(rows_in: int, rows_out: int, judged: DataFrame) -> int:
+    """The rows that came in, after checking that in = clean + duplicates + quarantined.
 
-    A task that Spark ran twice (an executor was lost) is observed twice: the rows are then counted once more.
+    `rows_in` is observed in tasks that Spark may have run twice (an executor was lost); the rows are then counted again.
     """
-    out = kept + int(clean["duplicates"]) + quarantined
-    if rows["rows"] == out:
-        return rows
-    counted = judged.count()
-    if counted != out:
-        raise RuntimeError(f"{counted} rows came in, but {out} went out: the source changed while it was read; run again")
-    return {**rows, "rows": counted}
+    if rows_in != rows_out:
+        rows_in = judged.count()
+    if rows_in != rows_out:
+        raise RuntimeError(f"{rows_in} rows came in, but {rows_out} went out: the source changed meanwhile; run again")
+    return rows_in

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, DateType, DoubleType, FloatType, NumericType, StringType, TimestampNTZType, TimestampType
+from pyspark.sql.types import (
+    DataType,
+    DateType,
+    DoubleType,
+    FloatType,
+    NumericType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
 
 from recsys_spark.config.sections import Source
 from recsys_spark.errors import UserError
-from recsys_spark.events.predicates import with_rejections
+from recsys_spark.events.predicates import REJECTED, REJECTIONS, with_rejections
 from recsys_spark.events.rows import CORRUPT, FILE, HASH, ORDER, RAW, find_column, own_columns, quoted
 
 REASONS = (
@@ -28,9 +39,9 @@ EARLIEST, LATEST = "1970-01-01 00:00:00", "2200-01-01 00:00:00"
 
 
 def with_our_columns(frame: DataFrame, source: Source, where: str) -> DataFrame:
-    """One row a source row: our columns (null where unusable), `reasons` array<string>, and FILE, ORDER, HASH, RAW.
+    """One row a source row: our columns (null where unusable), `bad`, `reasons`, and FILE, ORDER, HASH, RAW.
 
-    Raises UserError for a timestamp format or reject predicate that cannot be used.
+    `bad` boolean says whether `reasons` array<string> has any: it costs nothing where reasons are not read. Raises UserError for a timestamp format or reject predicate that cannot be used.
     """
     check_timestamp_format(frame, source, where)
     text_only = source.format in ("csv", "json") or (source.format == "package" and CORRUPT in frame.columns)
@@ -50,6 +61,10 @@ def with_our_columns(frame: DataFrame, source: Source, where: str) -> DataFrame:
         found = mapped(name)
         return F.lit(None).cast("double") if found is None else _number(*found)
 
+    def present(name: str) -> Column:
+        found = mapped(name)
+        return F.lit(False) if found is None else _present(*found)
+
     time = mapped("event_time")
     assert time is not None, "config and read_source require event_time"
     columns = {
@@ -67,15 +82,17 @@ def with_our_columns(frame: DataFrame, source: Source, where: str) -> DataFrame:
         "missing_item_id": columns["item_id"].isNull(),
         "bad_event_time": columns["event_time"].isNull(),
         "unknown_event_type": columns["event_type"].isNull(),
-        "bad_quantity": text("quantity").isNotNull() & columns["quantity"].isNull(),
-        "bad_price": text("price").isNotNull() & columns["price"].isNull(),
+        "bad_quantity": present("quantity") & columns["quantity"].isNull(),
+        "bad_price": present("price") & columns["price"].isNull(),
     }
+    bad = reduce(lambda left, right: left | right, broken.values(), F.col(REJECTED))
     reasons = F.array_compact(F.array(*[F.when(broken[reason], F.lit(reason)) for reason in REASONS]))
     if source.reject:
-        reasons = F.array_distinct(F.concat(reasons, F.col("_rejections")))
+        reasons = F.array_distinct(F.concat(reasons, F.col(REJECTIONS)))
     return judged.select(
         *[column.alias(name) for name, column in columns.items()],
         F.to_date(columns["event_time"]).alias("event_date"),
+        bad.alias("bad"),
         reasons.alias("reasons"),
         *[F.col(name) for name in (FILE, ORDER, HASH, RAW)],
     )
@@ -96,14 +113,23 @@ def plain_text(column: Column, type_: DataType) -> Column:
     """Trimmed text, null where empty; an id that a float column holds is written without its `.0`."""
     if isinstance(type_, (FloatType, DoubleType)):
         whole = column.try_cast("bigint")
-        text = F.when(F.isnan(column), None).when(whole == column, whole.cast("string")).otherwise(column.cast("string"))
-    else:
-        text = column.cast("string")
-    return F.nullif(F.trim(text), F.lit(""))
+        text = F.when(whole == column, whole.cast("string")).otherwise(column.cast("string"))
+        return F.when(~F.isnan(column), text)
+    if isinstance(type_, NumericType):
+        return column.cast("string")
+    return F.nullif(F.trim(column.cast("string")), F.lit(""))
+
+
+def _present(column: Column, type_: DataType) -> Column:
+    if isinstance(type_, (FloatType, DoubleType)):
+        return column.isNotNull() & ~F.isnan(column)
+    return column.isNotNull() if isinstance(type_, NumericType) else plain_text(column, type_).isNotNull()
 
 
 def _number(column: Column, type_: DataType) -> Column:
     """A finite double, else null."""
+    if isinstance(type_, NumericType) and not isinstance(type_, (FloatType, DoubleType)):
+        return column.cast("double")
     value = (plain_text(column, type_) if isinstance(type_, StringType) else column).try_cast("double")
     return F.when(~F.isnan(value) & (F.abs(value) != float("inf")), value)
 

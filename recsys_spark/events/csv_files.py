@@ -81,13 +81,14 @@ def _read_group(spark: SparkSession, paths: list[str], columns: list[str], optio
     frame = with_file_position(spark.read.schema(schema).options(**theirs, **ours).csv(paths))
     known = {field.name for field in schema}
     return frame.select(
-        *[quoted(name) if name in known or name.startswith("_source_") else quoted(name).cast("string").alias(name) for name in frame.columns]
+        *[
+            quoted(name) if name in known or name.startswith("_source_") else quoted(name).cast("string").alias(name)
+            for name in frame.columns
+        ]
     )
 
 
-def _headers(
-    spark: SparkSession, paths: list[str], options: Mapping[str, str], where: str
-) -> list[list[str] | None]:
+def _headers(spark: SparkSession, paths: list[str], options: Mapping[str, str], where: str) -> list[list[str] | None]:
     """Each file's column names in the file's order; None for an empty file."""
 
     def header(path: str) -> list[str] | None:

@@ -58,9 +58,7 @@ def _keys(objects: DataFrame, files: Files) -> list[str]:
     return sorted(names.values())
 
 
-def _parsed(
-    objects: DataFrame, keys: list[str], files: Files, where: str, index: int, check: Check
-) -> DataFrame:
+def _parsed(objects: DataFrame, keys: list[str], files: Files, where: str, index: int, check: Check) -> DataFrame:
     folders = [name for name in objects.columns if name not in ("value", FILE, ORDER)]
     require_columns([*keys, *folders], files, where)
     schema = StructType([StructField(name, StringType()) for name in [*keys, CORRUPT]])

@@ -13,6 +13,7 @@ from pyspark.sql.types import BooleanType
 
 from recsys_spark.errors import UserError
 
+REJECTED, REJECTIONS = "_rejected", "_rejections"
 ANSI = "spark.sql.ansi.enabled"
 QUOTED = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`)""")
 COMPARED_RIGHT = re.compile(r"([<>=]\s*)(-?\d+)(?![\w.(])")
@@ -20,10 +21,8 @@ COMPARED_LEFT = re.compile(r"(?<![\w.])(\d+)(?=\s*[<>=!])")
 BETWEEN = re.compile(r"(\bbetween\s+)(-?\d+)(\s+and\s+)(-?\d+)(?![\w.(])", re.IGNORECASE)
 
 
-def with_rejections(
-    frame: DataFrame, predicates: Mapping[str, str], text: bool, where: str, column: str = "_rejections"
-) -> DataFrame:
-    """Add `column` array<string>: the names of the predicates that are true; null and false ones do not reject.
+def with_rejections(frame: DataFrame, predicates: Mapping[str, str], text: bool, where: str) -> DataFrame:
+    """Add REJECTED boolean, and REJECTIONS array<string>: the predicates that are true. Null and false do not reject.
 
     Conditions are analysed without ANSI, so that a value that does not fit (`Quantity <= 0` over "x") makes the
     condition null instead of ending the job. `text`: the columns are strings, so that whole numbers are compared as
@@ -31,13 +30,12 @@ def with_rejections(
     column that the file lacks, or is no condition.
     """
     with _without_ansi(frame.sparkSession):
-        names: list[Column] = []
+        names, rejected = [F.lit(None).cast("string")], F.lit(False)
         for name, predicate in predicates.items():
             condition = _condition(frame, name, compared_as_double(predicate) if text else predicate, where)
             names.append(F.when(condition, F.lit(name)))
-        if not names:
-            return frame.withColumn(column, F.array().cast("array<string>"))
-        return frame.withColumn(column, F.array_compact(F.array(*names)))
+            rejected = rejected | F.coalesce(condition, F.lit(False))
+        return frame.select("*", rejected.alias(REJECTED), F.array_compact(F.array(*names)).alias(REJECTIONS))
 
 
 def check_predicates(frame: DataFrame, predicates: Mapping[str, str], text: bool, where: str) -> None:

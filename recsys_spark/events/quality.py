@@ -14,40 +14,46 @@ from recsys_spark.events.types import EVENT_TYPES
 OPTIONAL = ("quantity", "price", "order_id")
 
 
-def observe_rows(frame: DataFrame, reasons: Iterable[str], observation: Observation) -> DataFrame:
-    """Count rows, quarantined rows and rows of each reason while `frame` passes by."""
-    by_reason = [_count(F.array_contains("reasons", reason)).alias(f"reason:{reason}") for reason in reasons]
-    return frame.observe(
-        observation, F.count(F.lit(1)).alias("rows"), _count(F.size("reasons") > 0).alias("quarantined"), *by_reason
-    )
+def observe_rows(frame: DataFrame, observation: Observation) -> DataFrame:
+    """Count rows and quarantined rows while `frame` passes by."""
+    return frame.observe(observation, F.count(F.lit(1)).alias("rows"), _count(F.col("bad")).alias("quarantined"))
+
+
+def observe_reasons(frame: DataFrame, reasons: Iterable[str], observation: Observation) -> DataFrame:
+    """Count the quarantined rows of each reason."""
+    counts = [_count(F.array_contains("reasons", reason)).alias(f"reason:{reason}") for reason in reasons]
+    return frame.observe(observation, *counts)
 
 
 def observe_clean(frame: DataFrame, observation: Observation) -> DataFrame:
-    """Count clean events, their further `_copies`, the first event of each user (`_first_of_user`), types and nulls."""
+    """Count copies (`_is_copy`) and, of the others, users (`_first_of_user`), types, nulls and the span of time."""
     known = [name for name in EVENT_TYPES if name != "other"]
+    stays = ~F.col("_is_copy")
     return frame.observe(
         observation,
-        F.count(F.lit(1)).alias("clean"),
-        F.sum(F.col("_copies") - 1).alias("duplicates"),
+        _count(stays).alias("clean"),
+        _count(F.col("_is_copy")).alias("duplicates"),
         _count(F.col("_first_of_user")).alias("users"),
         F.unix_micros(F.min("event_time")).alias("first"),
         F.unix_micros(F.max("event_time")).alias("newest"),
-        *[_count(F.col("event_type") == name).alias(f"type:{name}") for name in known],
-        *[_count(F.col(name).isNull()).alias(f"null:{name}") for name in OPTIONAL],
+        *[_count(stays & (F.col("event_type") == name)).alias(f"type:{name}") for name in known],
+        *[_count(stays & F.col(name).isNull()).alias(f"null:{name}") for name in OPTIONAL],
     )
 
 
-def quality_report(rows: Mapping[str, Any], clean: Mapping[str, Any], quarantined: int, items: int) -> dict[str, Any]:
+def quality_report(
+    rows_in: int, clean: Mapping[str, Any], quarantined: int, reasons: Mapping[str, Any], items: int
+) -> dict[str, Any]:
     """The report as JSON: rows_in = clean + duplicates + quarantined."""
     kept = int(clean["clean"])
     types = {name.removeprefix("type:"): int(count) for name, count in clean.items() if name.startswith("type:")}
     types["other"] = kept - sum(types.values())
     return {
-        "rows_in": int(rows["rows"]),
+        "rows_in": rows_in,
         "clean": kept,
         "duplicates": int(clean["duplicates"]),
         "quarantined": quarantined,
-        "rejects_by_reason": reasons_met(rows),
+        "rejects_by_reason": reasons_met(reasons),
         "users": int(clean["users"]),
         "items": items,
         "first_event": iso_time(clean["first"]),

@@ -93,5 +93,3 @@ def _reason(error: PySparkException) -> str:
     if condition.startswith("UNABLE_TO_INFER_SCHEMA"):
         return "there is no file in it; check the path"
     return f"cannot be read ({' '.join(str(error).split('JVM stacktrace')[0].split())[:300]})"
-
-

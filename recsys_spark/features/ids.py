@@ -9,7 +9,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 
-def assign_dense(first_seen: DataFrame, previous: DataFrame | None, id_column: str, index: str, scratch: Path) -> DataFrame:
+def assign_dense(
+    first_seen: DataFrame, previous: DataFrame | None, id_column: str, index: str, scratch: Path
+) -> DataFrame:
     """Number ids densely from 1; 0 is never given.
 
     `first_seen(id_column string, first_seen date)` has one row an id; ids are new in the order (first_seen, id).

@@ -1,61 +1,16 @@
-"""Stage build_features: id maps of users and items, and the items with what the catalogue says of them."""
+"""The items: those with events, with what the catalogue says of them."""
 
 from __future__ import annotations
-
-import shutil
-from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.config.sections import Catalog
-from recsys_spark.errors import UserError
 from recsys_spark.events.columns import plain_text
 from recsys_spark.events.rows import CORRUPT, FILE, ORDER, find_column, own_columns, quoted
 from recsys_spark.events.sources import read_source
-from recsys_spark.features.ids import assign_dense
-from recsys_spark.pipeline.stage import StageContext, StageResult
 
 DESCRIBED = ("title", "category", "brand")
-
-
-def run(context: StageContext) -> StageResult:
-    """Write user_ids, item_ids and items from the events before the run's date.
-
-    Ids of this stage's newest version keep their numbers. Raises UserError where no event is before the date.
-    """
-    scratch = context.new_directory("scratch")
-    try:
-        events = before(context.read_table("clean_events"), context.as_of)
-        catalogue = read_catalog(context.spark, context.config.catalog)
-        users = assign_dense(
-            first_seen(events, "user_id"), context.previous_table("user_ids"), "user_id", "user_index", scratch
-        )
-        items = assign_dense(
-            first_seen(events, "item_id"), context.previous_table("item_ids"), "item_id", "item_index", scratch
-        )
-        user_count = context.write_table("user_ids", users)
-        if not user_count:
-            raise UserError(f"clean_events: no event is before {context.as_of}; choose a later --date")
-        item_count = context.write_table("item_ids", items)
-        described = context.write_table("items", describe(items, catalogue))
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    context.progress(f"{user_count:,} users, {item_count:,} items ({described:,} with events)")
-    metrics = {"users": float(user_count), "items": float(item_count), "items_with_events": float(described)}
-    return StageResult(metrics=metrics, facts={"users": user_count, "items": item_count})
-
-
-def before(events: DataFrame, as_of: datetime | None) -> DataFrame:
-    """The events before as_of (UTC, exclusive)."""
-    if as_of is None:
-        return events
-    return events.where(F.col("event_time") < F.lit(as_of.isoformat(sep=" ")).cast("timestamp"))
-
-
-def first_seen(events: DataFrame, id_column: str) -> DataFrame:
-    """One row an id: the day of its first event."""
-    return events.groupBy(id_column).agg(F.min("event_date").alias("first_seen"))
 
 
 def read_catalog(spark: SparkSession, catalog: Catalog | None) -> DataFrame:

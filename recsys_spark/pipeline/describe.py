@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from recsys_spark.config import Config
-from recsys_spark.fusion.settings import FusionSettings
+from recsys_spark.fusion.settings import FusionSettings, Repeats
 from recsys_spark.tracking.cards import ModelCard
 
 WHAT = {
@@ -38,7 +38,7 @@ def fused_card(
     config: Config,
     facts: Mapping[str, Any],
     as_of: datetime,
-    settings: Mapping[str, FusionSettings],
+    settings: Mapping[Repeats, FusionSettings],
     metrics: Mapping[str, float],
 ) -> ModelCard:
     """The card of the fused model."""

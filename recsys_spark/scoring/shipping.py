@@ -45,7 +45,7 @@ def ship(spark: SparkSession, directory: Path) -> ShippedModel:
     """
     name = file_sha256(directory / MANIFEST)
     threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
-    if spark.sparkContext.master.startswith("local"):
+    if str(spark.sparkContext.master).startswith("local"):
         return ShippedModel(name, str(directory), threads)
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / f"{name}.zip"

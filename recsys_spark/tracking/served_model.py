@@ -110,7 +110,7 @@ def _checked_columns(frame: pd.DataFrame) -> tuple[list[str | None], list[list[s
     users = [_user(value, row) for row, value in enumerate(frame["user_id"])] if "user_id" in frame else nothing
     histories = [_history(value, row) for row, value in enumerate(frame["history"])] if "history" in frame else nothing
     if "user_id" not in frame and "history" not in frame:
-        raise _refused(f"the input has columns {[str(name) for name in frame.columns]}; give user_id or history")
+        raise _refused("the input has neither a column user_id nor a column history; give one of them")
     return list(users), list(histories)
 
 

@@ -83,7 +83,7 @@ class _Training:
         self.processes = processes
         self.dataset = Path(stage_locally(spec.dataset))
         self.work = Path(spec.work)
-        counts_I = torch.from_numpy(pq.read_table(self.dataset / "vocabulary.parquet", columns=["count"])["count"].to_numpy())
+        counts_I = _item_counts(self.dataset)
         self.model = ComposedModel(spec.composition)
         self.model.reset_parameters(torch.Generator().manual_seed(spec.seed))
         self.model.item_bias.start_from_counts(counts_I)
@@ -220,3 +220,9 @@ def _steps_an_epoch(dataset: Path, spec: TrainSpec) -> int:
     """Steps that every process takes: the rows of its row groups in batches of its part of the global batch."""
     rows = sum(pq.read_metadata(path).num_rows for path in dataset.glob("*.parquet"))
     return -(-(rows // spec.num_processes) // (spec.batch_size // spec.num_processes))
+
+
+def _item_counts(dataset: Path) -> Tensor:
+    """Events [I] of each item, by code."""
+    column = pq.read_table(dataset / "vocabulary.parquet", columns=["count"], partitioning=None)["count"]
+    return torch.tensor(column.to_numpy())

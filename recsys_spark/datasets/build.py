@@ -55,16 +55,16 @@ def run(context: StageContext) -> StageResult:
         output = context.new_directory("datasets")
         fits = ("select", "test", "publish") if config.evaluation.refit else ("select", "publish")
         items = context.read_table("items")
-        built = {
-            fit: build_fit(written, counts, items, config, fit, fingerprints, output / fit) for fit in fits
-        }
+        built = {fit: build_fit(written, counts, items, config, fit, fingerprints, output / fit) for fit in fits}
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     folds = {
         FOLD_NAMES[fold]: {"events": events, "first": iso(first), "last": iso(last)}
         for fold, (events, first, last) in sorted(spans.items())
     }
-    context.progress(f"{users:,} histories; events: " + ", ".join(f"{name} {span['events']:,}" for name, span in folds.items()))
+    context.progress(
+        f"{users:,} histories; events: " + ", ".join(f"{name} {span['events']:,}" for name, span in folds.items())
+    )
     metrics = {"users": float(users)}
     metrics |= {f"events_{name}": float(span["events"] or 0) for name, span in folds.items()}
     facts = {

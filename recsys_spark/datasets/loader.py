@@ -1,0 +1,109 @@
+"""Reading datasets in shards: the only importer of petastorm, used by training's workers (no Spark here)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from recsys_spark.errors import UserError
+
+with warnings.catch_warnings():
+    # petastorm 0.12 still says pyarrow.filesystem on import.
+    warnings.simplefilter("ignore")
+    from petastorm import make_batch_reader
+
+Arrays = dict[str, np.ndarray]
+
+
+def check_dataset(dataset_path: str | Path, world_size: int) -> int:
+    """The rows of each row group, after checking that `world_size` workers can take equal shards.
+
+    Raises UserError for a dataset with `_common_metadata` (petastorm would unpickle it), with fewer row groups than
+    workers, with a number of them that workers cannot share equally, or with row groups of different sizes: workers
+    would then take different numbers of steps and wait for each other for ever.
+    """
+    path = Path(dataset_path)
+    if (path / "_common_metadata").exists():
+        raise UserError(f"dataset {path}: has a _common_metadata file, which petastorm would unpickle; build it again")
+    sizes = []
+    for file in sorted(path.glob("*.parquet")):
+        footer = pq.read_metadata(file)
+        sizes += [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    if len(sizes) < world_size or len(sizes) % world_size:
+        raise UserError(
+            f"dataset {path}: {len(sizes)} row groups cannot be shared by {world_size} workers; set datasets.row_groups "
+            "to a multiple of training.num_processes and build it again"
+        )
+    if len(set(sizes)) != 1:
+        raise UserError(f"dataset {path}: its row groups have different numbers of rows; build it again")
+    return sizes[0]
+
+
+def steps_per_epoch(dataset_path: str | Path, batch_size: int, world_size: int) -> int:
+    """Batches that each worker gets from `batches`."""
+    rows = check_dataset(dataset_path, world_size) * len(list(Path(dataset_path).glob("*.parquet"))) // world_size
+    return -(-rows // batch_size)
+
+
+def batches(
+    dataset_path: str | Path,
+    columns: Sequence[str],
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """One epoch of this worker's shard: column to tensor, [B] or for lists [B, L], in the stored types.
+
+    Every worker gets the same number of batches of the same sizes (the last may be smaller). The order follows from
+    (seed, epoch, rank) alone: row groups are visited in a drawn order and the rows of each are permuted; since rows were
+    spread over row groups by hash when they were written, that is as good as a shuffle of all. Filler rows
+    (row_weight 0) are among them. Without `shuffle` the order is that of the files. Raises UserError, see check_dataset.
+    """
+    check_dataset(dataset_path, world_size)
+    # petastorm deals the row groups to the workers by this seed too, so that it has to be the same for all of them.
+    dealt = int(np.random.default_rng([seed, epoch]).integers(2**31)) if shuffle else None
+    random = np.random.default_rng([seed, epoch, rank])
+    pending: list[Arrays] = []
+    waiting = 0
+    with make_batch_reader(
+        Path(dataset_path).absolute().as_uri(),
+        schema_fields=[f"^{name}$" for name in columns],
+        reader_pool_type="thread",
+        workers_count=1,  # several would deliver row groups in the order in which they happen to finish
+        results_queue_size=2,
+        shuffle_row_groups=shuffle,
+        seed=dealt,
+        num_epochs=1,
+        cur_shard=rank,
+        shard_count=world_size,
+    ) as reader:
+        for group in reader:
+            rows = group._asdict()
+            size = len(rows[columns[0]])
+            order = random.permutation(size) if shuffle else np.arange(size)
+            pending.append({name: rows[name][order] for name in columns})
+            waiting += size
+            whole = waiting - waiting % batch_size
+            if whole:
+                joined = _joined(pending)
+                for start in range(0, whole, batch_size):
+                    yield _tensors(joined, slice(start, start + batch_size))
+                pending, waiting = [{name: values[whole:] for name, values in joined.items()}], waiting - whole
+    if waiting:
+        yield _tensors(_joined(pending), slice(None))
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+
+
+def _tensors(arrays: Arrays, rows: slice) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(values[rows])) for name, values in arrays.items()}

@@ -1,0 +1,195 @@
+"""What every recommender promises, on a planted shop whose right answers are known without it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from planted import (
+    CUT,
+    DAY,
+    GROUPS,
+    ITEMS_A_GROUP,
+    MOST_POPULAR,
+    NAMES,
+    NEURAL,
+    USERS,
+    group_of,
+    never_bought,
+    staple,
+    train_events,
+)
+
+from recsys_spark.errors import UserError
+from recsys_spark.recommenders.bundle import read_bundle
+from recsys_spark.recommenders.registry import load_recommender
+
+ITEMS = GROUPS * ITEMS_A_GROUP
+EVERYONE = list(range(USERS))
+LEARNERS = ("item_knn", "ease", *NEURAL)
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+every_recommender = pytest.mark.parametrize("name", NAMES)
+
+
+def group_codes(shop, group):
+    return set(shop.codes([(group, number) for number in range(ITEMS_A_GROUP)]))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_items_of_the_users_own_group_come_first(shop, name):
+    top = shop.recommender(name).score(shop.batch(EVERYONE)).scores.topk(5).indices.tolist()
+    right = [len(set(items) & group_codes(shop, group_of(user))) for user, items in enumerate(top)]
+    assert sum(right) >= 0.95 * 5 * USERS
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_among_items_the_user_never_had_those_of_its_group_come_first(shop, name):
+    batch = shop.batch(EVERYONE)
+    scores = shop.recommender(name).score(batch).scores
+    scores[batch.users, batch.items] = -torch.inf
+    top = scores.topk(2).indices.tolist()
+    wanted = [set(shop.codes([(group_of(user), number) for number in never_bought(user)])) for user in EVERYONE]
+    right = sum(len(set(items) & expected) for items, expected in zip(top, wanted, strict=True))
+    assert right >= 0.9 * 2 * USERS
+
+
+def test_popularity_is_the_decayed_count_of_each_item(shop):
+    counts = dict.fromkeys(range(ITEMS), 0.0)
+    for user in EVERYONE:
+        for time, group, number in train_events(user):
+            counts[shop.codes([(group, number)])[0]] += 0.5 ** ((CUT - time) / DAY / 28.0)
+    scores = shop.recommender("popularity").score(shop.batch([0, 1])).scores
+    expected = torch.tensor([counts[code] for code in range(ITEMS)])
+    torch.testing.assert_close(scores, expected.repeat(2, 1))
+    assert scores[0].argmax().item() == shop.codes([MOST_POPULAR])[0]
+
+
+def test_repurchase_scores_what_the_user_had_and_nothing_else_and_its_weekly_item_first(shop):
+    user = 0
+    scores = shop.recommender("repurchase").score(shop.batch([user])).scores[0]
+    had = {(group, number) for _, group, number in train_events(user)}
+    assert set(torch.nonzero(scores).flatten().tolist()) == set(shop.codes(sorted(had)))
+    assert scores.argmax().item() == shop.codes([(0, staple(user))])[0]
+
+
+def test_repurchase_says_how_many_days_lie_between_purchases(shop):
+    item = shop.codes([(0, staple(0))])[0]
+    other = shop.codes([(2, 0)])[0]
+    evidence = shop.recommender("repurchase").evidence(shop.batch([0]), torch.tensor([[item, other]]))
+    assert evidence.kind == "repurchase"
+    assert evidence.items.tolist() == [[item, -1]]
+    assert evidence.values[0, 0].item() == 7.0
+    assert evidence.values[0, 1].isnan()
+
+
+@every_recommender
+def test_scores_are_finite_float32_over_the_whole_vocabulary(shop, name):
+    result = shop.recommender(name).score(shop.batch([3, -1, 4]))
+    assert result.scores.shape == (3, ITEMS)
+    assert result.scores.dtype == torch.float32
+    assert result.scores.isfinite().all()
+    assert result.can_score.dtype == torch.bool
+
+
+@every_recommender
+def test_a_batch_scores_as_its_users_do_alone(shop, name):
+    recommender, batch = shop.recommender(name), shop.batch([5, -1, 0, 17, 30])
+    together = recommender.score(batch)
+    for row in range(batch.size):
+        alone = recommender.score(batch.rows(row, row + 1))
+        torch.testing.assert_close(alone.scores[0], together.scores[row], **TOLERANCE)
+        assert alone.can_score[0] == together.can_score[row]
+
+
+@every_recommender
+def test_scores_of_given_items_are_those_of_the_whole_row(shop, name):
+    recommender, batch = shop.recommender(name), shop.batch([5, -1, 0, 17])
+    items = torch.randint(0, ITEMS, (4, 50), generator=torch.Generator().manual_seed(1))  # some of them twice
+    expected = recommender.score(batch).scores.gather(1, items)
+    torch.testing.assert_close(recommender.score_items(batch, items), expected, **TOLERANCE)
+
+
+@every_recommender
+def test_the_caller_may_write_into_scores(shop, name):
+    recommender, batch = shop.recommender(name), shop.batch([5, 6])
+    scores = recommender.score(batch).scores
+    before = scores.clone()
+    scores.fill_(-1.0)
+    torch.testing.assert_close(recommender.score(batch).scores, before, rtol=0, atol=0)
+
+
+@every_recommender
+def test_without_a_known_item_in_the_history_only_popularity_can_score(shop, name):
+    # Items outside the vocabulary are left out of a batch, so a history of unknown items is an empty one.
+    for users in ([-1], [-1, -1], [2, -1]):
+        result = shop.recommender(name).score(shop.batch(users))
+        known = [user >= 0 or name == "popularity" for user in users]
+        assert result.can_score.tolist() == known
+        assert name == "popularity" or not result.scores[~result.can_score].any()
+
+
+@every_recommender
+def test_a_batch_of_no_users_gives_no_rows(shop, name):
+    result = shop.recommender(name).score(shop.batch([]))
+    assert result.scores.shape == (0, ITEMS)
+
+
+@every_recommender
+def test_saved_and_loaded_again_it_scores_the_same(shop, name, tmp_path):
+    recommender, batch = shop.recommender(name), shop.batch([5, 6, -1])
+    recommender.save(tmp_path / "copy", shop.dataset(False) / "vocabulary.parquet")
+    copy = load_recommender(tmp_path / "copy")
+    assert (copy.name, copy.kind, copy.num_items) == (name, recommender.kind, ITEMS)
+    torch.testing.assert_close(copy.score(batch).scores, recommender.score(batch).scores, rtol=0, atol=0)
+
+
+@every_recommender
+@pytest.mark.parametrize("file", ["config.json", "tensors.safetensors", "vocabulary.parquet"])
+def test_a_changed_file_is_refused(shop, name, file, tmp_path):
+    shutil.copytree(shop.bundle(name), tmp_path / "bundle")
+    content = bytearray((tmp_path / "bundle" / file).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "bundle" / file).write_bytes(content)
+    with pytest.raises(UserError, match=file):
+        load_recommender(tmp_path / "bundle")
+
+
+@every_recommender
+def test_evidence_names_items_of_the_history(shop, name):
+    recommender, batch = shop.recommender(name), shop.batch([5, -1, 6])
+    items = recommender.score(batch).scores.topk(6).indices
+    evidence = recommender.evidence(batch, items)
+    assert evidence.items.shape == evidence.values.shape == (3, 6)
+    for row in range(3):
+        own = set(batch.items[batch.offsets[row] : batch.offsets[row + 1]].tolist())
+        assert set(evidence.items[row].tolist()) <= own | {-1}
+    assert (evidence.items[1] == -1).all()
+    assert name == "popularity" or (evidence.items[0] >= 0).any()
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ease"])
+def test_taking_the_named_evidence_out_of_the_history_lowers_the_score_the_most(shop, name):
+    recommender, batch = shop.recommender(name), shop.batch([5])
+    item = recommender.score(batch).scores.topk(1).indices
+    named = recommender.evidence(batch, item).items.item()
+
+    def score_without(code):
+        keep = batch.items != code
+        size = torch.tensor([0, int(keep.sum())])
+        parts = (batch.items, batch.event_types, batch.weights, batch.ages)
+        rest = type(batch)(*(part[keep] for part in parts), size)
+        return recommender.score_items(rest, item).item()
+
+    losses = {code: score_without(code) for code in batch.items.unique().tolist()}
+    assert min(losses, key=losses.get) == named
+
+
+@every_recommender
+def test_fitted_again_with_other_events_after_the_cut_it_is_the_same(shop, name):
+    first, again = read_bundle(shop.bundle(name)), read_bundle(shop.bundle(name, poisoned=True))
+    assert first.config == again.config
+    assert first.tensors.keys() == again.tensors.keys()
+    for key, tensor in first.tensors.items():
+        assert torch.equal(tensor, again.tensors[key]), key
+    assert first.vocabulary.read_bytes() == again.vocabulary.read_bytes()
