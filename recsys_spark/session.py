@@ -17,7 +17,8 @@ def build_session(config: Config, app_name: str) -> SparkSession:
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1") if _is_local(config) else None
+    if _is_local(config):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(app_name)
     if config.spark.master:
         builder = builder.master(config.spark.master)
@@ -36,6 +37,8 @@ def build_session(config: Config, app_name: str) -> SparkSession:
         settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
     elif _is_local(config):
         settings["spark.sql.shuffle.partitions"] = str(2 * (os.cpu_count() or 1))
+    if config.tables.catalog:  # views that outlive the session need a metastore
+        settings["spark.sql.catalogImplementation"] = "hive"
     for key, value in {**settings, **config.spark.conf}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()

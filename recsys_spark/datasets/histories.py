@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ SCHEMA = (
     "user_id string, items array<int>, event_types array<int>, weights array<float>, times array<bigint>, "
     "folds array<int>"
 )
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 
 def histories(

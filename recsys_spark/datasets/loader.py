@@ -36,8 +36,8 @@ def check_dataset(dataset_path: str | Path, world_size: int) -> int:
         sizes += [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
     if len(sizes) < world_size or len(sizes) % world_size:
         raise UserError(
-            f"dataset {path}: {len(sizes)} row groups cannot be shared by {world_size} workers; set datasets.row_groups "
-            "to a multiple of training.num_processes and build it again"
+            f"dataset {path}: {len(sizes)} row groups cannot be shared by {world_size} workers; set "
+            "datasets.row_groups to a multiple of training.num_processes and build it again"
         )
     if len(set(sizes)) != 1:
         raise UserError(f"dataset {path}: its row groups have different numbers of rows; build it again")
@@ -63,9 +63,10 @@ def batches(
     """One epoch of this worker's shard: column to tensor, [B] or for lists [B, L], in the stored types.
 
     Every worker gets the same number of batches of the same sizes (the last may be smaller). The order follows from
-    (seed, epoch, rank) alone: row groups are visited in a drawn order and the rows of each are permuted; since rows were
-    spread over row groups by hash when they were written, that is as good as a shuffle of all. Filler rows
-    (row_weight 0) are among them. Without `shuffle` the order is that of the files. Raises UserError, see check_dataset.
+    (seed, epoch, rank) alone: row groups are visited in a drawn order and the rows of each are permuted; since rows
+    were spread over row groups by hash when they were written, that is as good as a shuffle of all. Filler rows
+    (row_weight 0) are among them. Without `shuffle` the order is that of the files. Raises UserError as
+    check_dataset does.
     """
     check_dataset(dataset_path, world_size)
     # petastorm deals the row groups to the workers by this seed too, so that it has to be the same for all of them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ MATRIX = pa.schema(
 def matrix_rows(histories: DataFrame, vocabulary: Path, folds: Sequence[int], seed: int, row_groups: int) -> DataFrame:
     """The rows of the matrix dataset. Each worker holds the vocabulary's codes (item-sized)."""
 
-    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
             yield matrix_batch(FlatHistories.from_batch(batch), vocabulary, folds, seed, row_groups)
 

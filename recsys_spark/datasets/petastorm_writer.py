@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ def lists(matrix: np.ndarray, type_: pa.DataType | None = None) -> pa.ListArray:
 
 
 def spark_schema(schema: pa.Schema) -> str:
-    """The DDL of rows on their way to `write_dataset`: the dataset's columns but row_weight, and where each row goes."""
+    """The DDL of rows on their way to `write_dataset`: the columns but row_weight, and where each row goes."""
     names = {pa.int32(): "int", pa.int64(): "bigint", pa.float32(): "float"}
     columns = [f"{BUCKET} int", f"{KEY} bigint", f"{TIE} int"]
     for field in schema:
@@ -73,7 +73,7 @@ def write_dataset(
         counts = {row["bucket"]: row["rows"] for row in rows.groupBy(BUCKET).applyInArrow(gather, WRITTEN).collect()}
         size = max([1, *counts.values()])
 
-        def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        def fill(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
             for batch in batches:
                 for bucket in batch.column(0).to_pylist():
                     table = pq.read_table(loose / f"{bucket}.parquet") if bucket in counts else content.empty_table()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ VALID_USERS = pa.schema(
     ]
 )
 """As SEQUENCES, the last events of train, and the distinct tokens of the target events of valid."""
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 
 def windows(lengths: Ints, max_length: int, max_windows: int) -> tuple[Ints, Ints, Ints, Ints]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, UTC
 from math import ceil
 
 import numpy as np
@@ -40,8 +40,8 @@ class Cuts:
 def cuts(split: Split, as_of: datetime) -> Cuts:
     """The cuts of a run whose events end before as_of (UTC, naive).
 
-    Windows begin at midnight UTC: test_days are counted back from the day that as_of ends or stands in. Raises UserError
-    where the test window would end before it starts.
+    Windows begin at midnight UTC: test_days are counted back from the day that as_of ends or stands in. Raises
+    UserError where the test window would end before it starts.
     """
     end = _seconds(as_of)
     if split.strategy == "leave_one_out":
@@ -85,11 +85,11 @@ def cut_times(cuts: Cuts, spans: dict[int, tuple[int, int, int]]) -> dict[str, i
 
 def iso(seconds: int | None) -> str | None:
     """Epoch seconds as ISO 8601, UTC, without a zone."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None).isoformat()
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def _seconds(moment: datetime) -> int:
-    return ceil(moment.replace(tzinfo=timezone.utc).timestamp())
+    return ceil(moment.replace(tzinfo=UTC).timestamp())
 
 
 def _midnight(day: date) -> int:
@@ -97,4 +97,4 @@ def _midnight(day: date) -> int:
 
 
 def _day(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()

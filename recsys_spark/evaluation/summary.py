@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recsys_spark.config import Config, load_config
@@ -106,7 +107,8 @@ def _show_user(published: Published, user: str, console: Console) -> None:
     for position in range(max(len(history), len(lists))):
         row = lists[position] if position < len(lists) else None
         recommended = (f"{row['rank']}. {titles[row['item_id']]}", f"{row['score']:.3f}", row["reason"]) if row else ()
-        table.add_row(history[position] if position < len(history) else "", *recommended)
+        cells = (history[position] if position < len(history) else "", *recommended)
+        table.add_row(*[escape(cell) for cell in cells])  # a title's [brackets] are no markup
     console.print(table)
 
 
@@ -150,7 +152,7 @@ def _show_models(config: Config, root: Path, console: Console) -> None:
     from recsys_spark.tracking.runs import Tracker
 
     tracker = Tracker(config, root)
-    table = Table(title=f"Registered models in {tracker.uri}", title_justify="left")
+    table = Table(title="Registered models", title_justify="left")
     for heading in ("model", "version", "alias"):
         table.add_column(heading)
     for name, alias, version in registered_versions(tracker):

@@ -25,7 +25,8 @@ def run(context: StageContext) -> StageResult:
     """Write clean_events, quarantine and quality/report.json.
 
     Good data is read once, for the clean write; rows in quarantine are read a second time, only where there are any.
-    Raises UserError where there is no row, or none that can be used, and RuntimeError where the counts do not reconcile.
+    Raises UserError where there is no row, or none that can be used, and RuntimeError where counts do not
+    reconcile.
     """
     config = context.config
     judged = judged_rows(context.spark, config.source)
@@ -114,7 +115,7 @@ def _require_rows(kept: int, rows: Mapping[str, Any], bad: Mapping[str, Any], so
 def _reconciled(rows_in: int, rows_out: int, judged: DataFrame) -> int:
     """The rows that came in, after checking that in = clean + duplicates + quarantined.
 
-    `rows_in` is observed in tasks that Spark may have run twice (an executor was lost); the rows are then counted again.
+    `rows_in` is observed in tasks that Spark may have run twice (an executor was lost); rows are then counted again.
     """
     if rows_in != rows_out:
         rows_in = judged.count()

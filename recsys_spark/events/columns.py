@@ -41,7 +41,8 @@ EARLIEST, LATEST = "1970-01-01 00:00:00", "2200-01-01 00:00:00"
 def with_our_columns(frame: DataFrame, source: Source, where: str) -> DataFrame:
     """One row a source row: our columns (null where unusable), `bad`, `reasons`, and FILE, ORDER, HASH, RAW.
 
-    `bad` boolean says whether `reasons` array<string> has any: it costs nothing where reasons are not read. Raises UserError for a timestamp format or reject predicate that cannot be used.
+    `bad` boolean says whether `reasons` array<string> has any: it costs nothing where reasons are not read. Raises
+    UserError for a timestamp format or reject predicate that cannot be used.
     """
     check_timestamp_format(frame, source, where)
     text_only = source.format in ("csv", "json") or (source.format == "package" and CORRUPT in frame.columns)

@@ -138,7 +138,7 @@ def _first_record(spark: SparkSession, path: str, options: Mapping[str, str]) ->
 def _first_lines(spark: SparkSession, path: str, encoding: str) -> Iterator[str]:
     """Up to MAX_HEADER_LINES lines of a file on any file system that Spark knows, decompressed."""
     jvm: Any = spark._jvm
-    hadoop: Any = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[union-attr]
+    hadoop: Any = spark.sparkContext._jsc.hadoopConfiguration()
     location = jvm.org.apache.hadoop.fs.Path(path)
     stream = location.getFileSystem(hadoop).open(location)
     try:

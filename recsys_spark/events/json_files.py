@@ -49,7 +49,7 @@ def _objects(spark: SparkSession, files: Files) -> DataFrame:
 
 
 def _keys(objects: DataFrame, files: Files) -> list[str]:
-    """The keys of the objects, each once whatever its letter case; a configured spelling wins. Grows with keys alone."""
+    """The keys of the objects, each once whatever its letter case; a configured spelling wins."""
     found = objects.select(F.explode(F.json_object_keys("value")).alias("key")).distinct().orderBy("key").collect()
     configured = set(files.columns.values())
     names: dict[str, str] = {}

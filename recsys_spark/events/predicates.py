@@ -26,8 +26,8 @@ def with_rejections(frame: DataFrame, predicates: Mapping[str, str], text: bool,
 
     Conditions are analysed without ANSI, so that a value that does not fit (`Quantity <= 0` over "x") makes the
     condition null instead of ending the job. `text`: the columns are strings, so that whole numbers are compared as
-    doubles: else Spark would read "0.5" as the whole number 0. Raises UserError where a predicate does not parse, names a
-    column that the file lacks, or is no condition.
+    doubles: else Spark would read "0.5" as the whole number 0. Raises UserError where a predicate does not parse,
+    names a column that the file lacks, or is no condition.
     """
     with _without_ansi(frame.sparkSession):
         names, rejected = [F.lit(None).cast("string")], F.lit(False)

@@ -78,7 +78,7 @@ def with_row_text(frame: DataFrame, index: int) -> DataFrame:
     columns = own_columns(frame)
     types = {field.name: field.dataType for field in frame.schema}
     raw = F.to_json(F.struct(*[quoted(name) for name in columns]))
-    # xxhash64 skips nulls, so that a value and the null beside it could change places unseen: their nullness is hashed too.
+    # xxhash64 skips nulls: without their nullness, a value and the null beside it could change places unseen.
     parts = [part for name in columns for part in (_hashable(name, types[name]), quoted(name).isNull())]
     if CORRUPT in frame.columns:
         raw = F.coalesce(F.col(CORRUPT), raw)

@@ -15,8 +15,8 @@ def assign_dense(
     """Number ids densely from 1; 0 is never given.
 
     `first_seen(id_column string, first_seen date)` has one row an id; ids are new in the order (first_seen, id).
-    `previous(id_column, index)` keeps its numbers, and new ids go on after its highest. `scratch` is a folder on the file
-    system that Spark's tasks share; it must outlive the returned `(id_column string, index int, first_seen date)`,
+    `previous(id_column, index)` keeps its numbers, and new ids go on after its highest. `scratch` is a folder on the
+    file system that Spark's tasks share; it must outlive the returned `(id_column string, index int, first_seen date)`,
     where first_seen is null for an id of `previous` that has no row this time.
 
     No row comes to the driver and none passes through one task: rows are sorted in ranges, each range is written as one

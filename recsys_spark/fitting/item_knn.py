@@ -31,7 +31,7 @@ class BM25:
     b: float
     mean_length: float
     """Mean total weight of a user."""
-    idf_I: NDArray[np.float32]
+    idf: NDArray[np.float32]
     """[I] inverse user frequency of each item."""
 
     def weigh(self, rows: Rows) -> Rows:
@@ -41,7 +41,7 @@ class BM25:
         damping = self.k1 * (1 - self.b + self.b * lengths / self.mean_length)
         counts = weighted.data
         saturated = counts * (self.k1 + 1) / (counts + np.repeat(damping, rows.sizes))
-        weighted.data = (saturated * self.idf_I[rows.codes[weighted.indices]]).astype(np.float32)
+        weighted.data = (saturated * self.idf[rows.codes[weighted.indices]]).astype(np.float32)
         return Rows(matrix=weighted, codes=rows.codes, sizes=rows.sizes)
 
 

@@ -67,7 +67,8 @@ def choose_half_life(inputs: FitInputs, types: tuple[int, ...]) -> float:
         return middle
     length = inputs.config.split.valid_days * SECONDS_A_DAY
     start = inputs.cut_time - length
-    oldest = inputs.events().agg(F.min("time").alias("oldest")).first()
+    # Folds never decrease along a history, so the oldest event of all is the oldest of the fit's folds.
+    oldest = inputs.histories.agg(F.min(F.array_min("times")).alias("oldest")).first()
     if oldest is None or oldest["oldest"] is None or inputs.cut_time - oldest["oldest"] < WINDOWS * length:
         return middle
     gains = _gains(inputs, types, start, half_lives)
@@ -107,7 +108,7 @@ def _gains(inputs: FitInputs, types: tuple[int, ...], start: int, half_lives: tu
 class HeldOut:
     """Scores batches of histories before `start` against what the users bought after it."""
 
-    propensity_I: NDArray[np.float64]
+    propensity: NDArray[np.float64]
     codes: NDArray[np.int64]
     """Global item index to code, -1 for items outside the vocabulary."""
     folds: tuple[int, ...]
@@ -123,9 +124,9 @@ class HeldOut:
         seen = (items >= 0) & np.isin(_values(batch, "folds"), self.folds)
         before = seen & (times < self.start)
         after = seen & (times >= self.start) & np.isin(_values(batch, "event_types"), self.types)
-        pairs, place = np.unique(users[before] * len(self.propensity_I) + items[before], return_inverse=True)
-        targets = np.unique(users[after] * len(self.propensity_I) + items[after])
-        relevant = np.bincount(targets // len(self.propensity_I), minlength=batch.num_rows)
+        pairs, place = np.unique(users[before] * len(self.propensity) + items[before], return_inverse=True)
+        targets = np.unique(users[after] * len(self.propensity) + items[after])
+        relevant = np.bincount(targets // len(self.propensity), minlength=batch.num_rows)
         known = np.bincount(users[before], minlength=batch.num_rows) > 0
         counted = known & (relevant > 0)
         ages = (self.start - times[before]) / SECONDS_A_DAY
@@ -145,8 +146,8 @@ class HeldOut:
         relevant: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """NDCG@10 of each user's items ranked by frequency x propensity, ties to the smaller code."""
-        users, items = np.divmod(pairs, len(self.propensity_I))
-        order = np.lexsort((items, -frequency * self.propensity_I[items], users))
+        users, items = np.divmod(pairs, len(self.propensity))
+        order = np.lexsort((items, -frequency * self.propensity[items], users))
         firsts = np.searchsorted(users, np.arange(len(relevant)))  # pairs are ascending, so are their users
         ranks = np.arange(len(order)) - firsts[users[order]]
         discounts = 1 / np.log2(np.arange(DEPTH) + 2)

@@ -22,10 +22,10 @@ class HistoryScorer:
         self.scorer = scorer
         self.vectors_ID = vectors_ID
         self.biases_I = biases_I
-        with torch.inference_mode():
+        with torch.no_grad():
             self.side_ID = scorer.item_side(vectors_ID[1:]) if side_ID is None else side_ID
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def users(self, tokens_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """User sides [B, D] after the last real position of left-aligned tokens; B users of length >= 1.
 
@@ -38,13 +38,13 @@ class HistoryScorer:
         users_BD: Tensor = self.scorer.user_side(last_BD)
         return users_BD
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def matrix(self, users_BD: Tensor) -> Tensor:
         """Scores [B, I] of every item for user sides."""
         scores_BI: Tensor = self.scorer.matrix(users_BD, self.side_ID)
         return scores_BI.add_(self.biases_I)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def pairs(self, users_BD: Tensor, codes_BK: Tensor) -> Tensor:
         """Scores [B, K] of given item codes for user sides."""
         items_BKD = self.side_ID.index_select(0, codes_BK.flatten()).view(*codes_BK.shape, -1)

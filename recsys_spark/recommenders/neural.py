@@ -54,7 +54,7 @@ class NeuralRecommender(Recommender):
             scores_BK[can_score_B] = self._scorer.pairs(self._users(batch, can_score_B), items_BK[can_score_B])
         return scores_BK
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
         """`similar`: of the last L items of the history the one whose vector has the largest cosine with the item's."""
         tokens_BL, _ = last_tokens(batch, self.composition.max_length)
@@ -71,7 +71,9 @@ class NeuralRecommender(Recommender):
     def save(self, path: Path, vocabulary: Path) -> None:
         """Write the bundle."""
         parts = {"user_encoder": self._scorer.user_encoder, "scorer": self._scorer.scorer}
-        tensors = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+        tensors = {
+            f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()
+        }
         tensors |= {"item_vectors": self._scorer.vectors_ID.detach(), "item_biases": self._scorer.biases_I.detach()}
         if self._scorer.scorer.projects_items:
             tensors["item_side"] = self._scorer.side_ID
@@ -100,7 +102,9 @@ class NeuralRecommender(Recommender):
         tokens_BL, lengths_B = last_tokens(batch, self.composition.max_length)
         tokens_BL, lengths_B = tokens_BL[can_score_B], lengths_B[can_score_B]
         blocks = range(0, tokens_BL.shape[0], USER_BLOCK)
-        return torch.cat([self._scorer.users(tokens_BL[i : i + USER_BLOCK], lengths_B[i : i + USER_BLOCK]) for i in blocks])
+        return torch.cat(
+            [self._scorer.users(tokens_BL[i : i + USER_BLOCK], lengths_B[i : i + USER_BLOCK]) for i in blocks]
+        )
 
 
 def last_tokens(batch: UserBatch, max_length: int) -> tuple[Tensor, Tensor]:

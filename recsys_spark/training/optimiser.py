@@ -25,12 +25,10 @@ class Optimiser:
         )
         self._spec = spec
         self._processes = processes
-        for parameter in self.dense:  # the state exists from the start, so that a checkpoint can be filled into it
-            self.adam.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        # The state exists from the start, so that a checkpoint can be filled into it.
+        self._states = [_fresh_state(parameter) for parameter in self.dense]
+        if self.adam is not None:
+            self.adam.state.update(zip(self.dense, self._states, strict=True))
 
     @property
     def steps(self) -> int:
@@ -40,8 +38,8 @@ class Optimiser:
     def tensors(self) -> dict[str, Tensor]:
         """The state by name (live tensors): copy from them to save, into them to restore."""
         named = {f"rows.{name}": tensor for name, tensor in self.rows.tensors().items()}
-        for index, parameter in enumerate(self.dense):
-            for name, tensor in self.adam.state[parameter].items():
+        for index, state in enumerate(self._states):
+            for name, tensor in state.items():
                 named[f"dense.{index}.{name}"] = tensor
         return named
 
@@ -76,3 +74,11 @@ class Optimiser:
             self.adam.param_groups[0]["lr"] = learning_rate
             self.adam.step()
         return totals
+
+
+def _fresh_state(parameter: nn.Parameter) -> dict[str, Tensor]:
+    return {
+        "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+        "exp_avg": torch.zeros_like(parameter),
+        "exp_avg_sq": torch.zeros_like(parameter),
+    }

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all; with one process every exchange is nothing at all.
+    """One process among all; with one process every exchange is nothing at all.
 
     Gradients are summed here instead of by `DistributedDataParallel`: the item tables' gradients hold the rows of the
     step alone (the same rows on every process), which DDP would spread over the whole table.
@@ -24,7 +24,7 @@ class Processes:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over processes, in one exchange."""

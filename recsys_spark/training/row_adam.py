@@ -39,7 +39,9 @@ class RowAdam:
                 continue
             rows, gradient = table.grad._indices()[0], table.grad._values()
             row_mean = mean.index_select(0, rows).lerp_(gradient, 1.0 - self.beta1)
-            row_square = square.index_select(0, rows).mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+            row_square = (
+                square.index_select(0, rows).mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+            )
             mean.index_copy_(0, rows, row_mean)
             square.index_copy_(0, rows, row_square)
             values = table.index_select(0, rows)

@@ -38,8 +38,7 @@ class StepMaker:
         """The step of rows of tokens [B, L] left-aligned with their lengths; rows of weight 0 take no part."""
         pairs = _next_item_pairs(tokens_BL, lengths_B, row_weights_B)
         tokens, log_weight, target_log_weight = self._draw(pairs, epoch, number)
-        rows_of = self._number_rows(pairs, tokens)
-        tokens_R, lookup = rows_of
+        tokens_R, lookup = self._number_rows(pairs, tokens)
         negatives = Negatives(lookup[tokens], log_weight, target_log_weight)
         step = Step(tokens_R, lookup[pairs.inputs_BL], pairs.positions_P, lookup[pairs.targets_P], negatives)
         return _to(step, self._processes.device)

@@ -36,7 +36,7 @@ def mean_ndcg(
     return gained / users if users else None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _ndcg(
     scorer: HistoryScorer, tokens_BL: Tensor, lengths_B: Tensor, targets_BT: Tensor, counts_B: Tensor, k: int
 ) -> Tensor:

@@ -131,7 +131,7 @@ class _Training:
         number = 0
         while (batch := _timed_next(batches, meter, point)) is not None:
             number += 1
-            step = self.steps.make(*(torch.as_tensor(batch[name]) for name in SEQUENCE_COLUMNS), epoch, number)
+            step = self.steps.make(batch["items"], batch["length"], batch["row_weight"], epoch, number)
             self.optimiser.zero_grad()
             loss = self.model(step)
             loss.backward()
@@ -142,7 +142,9 @@ class _Training:
                 point = self._write_point(epoch, number, point)
         meter.stop()
         if number != self.steps_an_epoch:
-            raise RuntimeError(f"epoch {epoch} had {number} steps instead of {self.steps_an_epoch}: row groups are uneven")
+            raise RuntimeError(
+                f"epoch {epoch} had {number} steps instead of {self.steps_an_epoch}: row groups are uneven"
+            )
         return meter
 
     def _write_point(self, epoch: int, number: int, point: _Meter) -> _Meter:
@@ -169,7 +171,9 @@ class _Training:
             save_checkpoint(self.work, state, tensors)
             prune_checkpoints(self.work, keep={entry["epoch"], self._best_epoch()})
         if self.curve is not None:
-            self.curve.write({"event": "epoch", "epochs": self.spec.epochs, "total_steps": self.optimiser.steps, **entry})
+            self.curve.write(
+                {"event": "epoch", "epochs": self.spec.epochs, "total_steps": self.optimiser.steps, **entry}
+            )
 
     def _valid_ndcg(self) -> float | None:
         self.model.eval()

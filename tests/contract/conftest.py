@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from planted import Shop
+
+from tests.contract.planted import Shop
 
 
 @pytest.fixture(scope="session")

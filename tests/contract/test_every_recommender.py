@@ -6,7 +6,11 @@ import shutil
 
 import pytest
 import torch
-from planted import (
+
+from recsys_spark.errors import UserError
+from recsys_spark.recommenders.bundle import read_bundle
+from recsys_spark.recommenders.registry import load_recommender
+from tests.contract.planted import (
     CUT,
     DAY,
     GROUPS,
@@ -20,10 +24,6 @@ from planted import (
     staple,
     train_events,
 )
-
-from recsys_spark.errors import UserError
-from recsys_spark.recommenders.bundle import read_bundle
-from recsys_spark.recommenders.registry import load_recommender
 
 ITEMS = GROUPS * ITEMS_A_GROUP
 EVERYONE = list(range(USERS))

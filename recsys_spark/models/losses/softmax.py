@@ -30,7 +30,9 @@ def softmax_loss(
 ) -> Tensor:
     """Sum over positions of the softmax cross-entropy (scorer dot only)."""
     offsets_N = biases_R.index_select(0, negatives.rows) + negatives.log_weight
-    target_scores_P = (users_PD * vectors_RD.index_select(0, targets_P)).sum(dim=1) + biases_R.index_select(0, targets_P)
+    target_scores_P = (users_PD * vectors_RD.index_select(0, targets_P)).sum(dim=1) + biases_R.index_select(
+        0, targets_P
+    )
     slots_R = torch.full((vectors_RD.shape[0],), -1, dtype=torch.int64, device=targets_P.device)
     slots_R[negatives.rows] = torch.arange(negatives.rows.numel(), device=targets_P.device)
     loss: Tensor = _BlockedSoftmax.apply(

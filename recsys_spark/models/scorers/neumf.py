@@ -10,6 +10,7 @@ and scoring the catalogue only adds, clips and sums over tiles.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class NeuMF(nn.Module):
         self.user_layer = nn.Linear(self.half, self.half)
         self.item_layer = nn.Linear(self.half, self.half, bias=False)
         widths = [max(self.half >> depth, 1) for depth in range(layers)]
-        self.hidden = nn.ModuleList(nn.Linear(wide, narrow) for wide, narrow in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(wide, narrow) for wide, narrow in pairwise(widths))
         self.out = nn.Parameter(torch.empty(widths[-1]))
 
     def reset_parameters(self, generator: torch.Generator) -> None:
@@ -40,7 +41,9 @@ class NeuMF(nn.Module):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        nn.init.uniform_(self.out, -1 / math.sqrt(self.out.numel()), 1 / math.sqrt(self.out.numel()), generator=generator)
+        nn.init.uniform_(
+            self.out, -1 / math.sqrt(self.out.numel()), 1 / math.sqrt(self.out.numel()), generator=generator
+        )
 
     def user_side(self, users_BD: Tensor) -> Tensor:
         """[B, D]: the weighed product half, and the user's part of the first hidden layer."""

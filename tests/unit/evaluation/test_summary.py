@@ -30,7 +30,7 @@ def commit(root, stage, **tables):
 
 @pytest.fixture
 def root(tmp_path):
-    titles = {1: "bread", 2: "milk", 3: None}
+    titles = {1: "bread", 2: "milk [1 l]", 3: None}
     items = [{"item_index": index, "item_id": f"i{index}", "title": title} for index, title in titles.items()]
     commit(tmp_path, "build_features", items=items)
     histories = [{"user_id": "anna", "items": [1, 2, 1], "times": [0, DAY, 2 * DAY]}]
@@ -63,7 +63,7 @@ def test_metrics_lists_reasons_paths_and_the_command_are_shown(root, capsys):
         "0.2500",
         "0.1250",
         "7 users",
-        "1. milk",
+        "1. milk [1 l]",
         "2. i3",
         "bought with bread",
         "stages/evaluate_models/runs",
@@ -75,7 +75,7 @@ def test_metrics_lists_reasons_paths_and_the_command_are_shown(root, capsys):
 
 def test_last_events_are_distinct_and_newest_first(root):
     published = Published(Workspace(str(root)))
-    assert last_events(published, ds.field("user_id") == "anna") == ["1970-01-03 bread", "1970-01-02 milk"]
+    assert last_events(published, ds.field("user_id") == "anna") == ["1970-01-03 bread", "1970-01-02 milk [1 l]"]
 
 
 def test_sampled_users_do_not_depend_on_the_order_of_rows(tmp_path):

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recsys_spark.recommenders import item_item
+from recsys_spark.recommenders.batch import UserBatch
+from recsys_spark.recommenders.decayed import decayed_items
+from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
+
+# W[j, i] over five items; item 4 has no neighbour and is not covered.
+W = torch.tensor(
+    [
+        [0.0, 0.5, 0.2, 0.0, 0.0],
+        [0.5, 0.0, 0.0, 0.1, 0.0],
+        [0.2, 0.0, 0.0, 0.4, 0.0],
+        [0.0, 0.1, 0.4, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 0.0],
+    ]
+)
+
+
+def neighbours() -> NeighbourItems:
+    filled = W != 0
+    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), filled.sum(1).cumsum(0)])
+    return NeighbourItems("item_knn", indptr, filled.nonzero()[:, 1].int(), W[filled], 10.0)
+
+
+def dense() -> DenseItems:
+    return DenseItems("ease", 5, torch.arange(4), W[:4, :4].contiguous(), 10.0)
+
+
+def batch(*users: list[tuple[int, float]], weight: float = 1.0) -> UserBatch:
+    """Users as lists of (item, age in days)."""
+    events = [event for events in users for event in events]
+    return UserBatch(
+        items=torch.tensor([item for item, _ in events], dtype=torch.int64),
+        event_types=torch.full((len(events),), 4),
+        weights=torch.full((len(events),), weight),
+        ages=torch.tensor([age for _, age in events], dtype=torch.float32),
+        offsets=torch.tensor([0, *torch.tensor([len(events) for events in users]).cumsum(0).tolist()]),
+    )
+
+
+both = pytest.mark.parametrize("make", [neighbours, dense])
+
+
+@both
+def test_the_score_is_the_sum_over_the_history_of_decayed_weight_times_similarity(make):
+    scores = make().score(batch([(0, 10.0), (2, 20.0)])).scores[0]  # one half-life and two: weights 1/2 and 1/4
+    torch.testing.assert_close(scores, 0.5 * W[0] + 0.25 * W[2])
+
+
+@both
+def test_events_of_one_item_add_up_to_at_most_one(make):
+    often = make().score(batch([(0, 0.0), (0, 0.0), (0, 5.0)])).scores[0]
+    torch.testing.assert_close(often, W[0])
+    twice = make().score(batch([(0, 20.0), (0, 20.0)])).scores[0]
+    torch.testing.assert_close(twice, 0.5 * W[0])
+
+
+@both
+def test_a_history_of_items_without_similarities_cannot_be_scored(make):
+    result = make().score(batch([(4, 1.0)], [(4, 1.0), (1, 0.0)]))
+    assert result.can_score.tolist() == [False, True]
+    assert not result.scores[0].any()
+    torch.testing.assert_close(result.scores[1], W[1])
+
+
+@both
+def test_events_without_weight_say_nothing(make):
+    assert make().score(batch([(0, 1.0)], weight=0.0)).can_score.tolist() == [False]
+
+
+@both
+def test_the_evidence_is_the_history_item_with_the_largest_term(make):
+    history = batch([(0, 0.0), (2, 0.0), (3, 10.0)], [], [(4, 0.0)])
+    evidence = make().evidence(history, torch.tensor([[3, 2, 1, 4], [0, 1, 2, 3], [0, 1, 2, 3]]))
+    # 3: only 2 speaks for it; 2: 0 says 0.2 and 3 says 0.4 / 2, of equals the smaller code; 1: 0 before 3; 4: nobody.
+    assert evidence.items.tolist() == [[2, 0, 0, -1], [-1] * 4, [-1] * 4]
+    assert evidence.kind == "bought_with"
+
+
+def test_portions_of_any_size_give_the_same_scores(monkeypatch):
+    users = batch([(0, 1.0), (1, 2.0)], [], [(2, 3.0)], [(3, 1.0), (0, 4.0), (1, 1.0)], [(4, 1.0)])
+    items = torch.tensor([[0, 1, 2]] * 5)
+    whole, given, named = (
+        neighbours().score(users).scores,
+        neighbours().score_items(users, items),
+        neighbours().evidence(users, items).items,
+    )
+    for terms, cells in ((1, 1), (3, 10), (1 << 20, 5)):
+        monkeypatch.setattr(item_item, "TERMS_AT_ONCE", terms)
+        monkeypatch.setattr(item_item, "CELLS_AT_ONCE", cells)
+        torch.testing.assert_close(neighbours().score(users).scores, whole)
+        torch.testing.assert_close(neighbours().score_items(users, items), given)
+        assert neighbours().evidence(users, items).items.equal(named)
+
+
+def test_the_dense_and_the_sparse_product_of_histories_agree(monkeypatch):
+    users = batch([(0, 1.0), (1, 2.0)], [], [(2, 3.0)])
+    monkeypatch.setattr(item_item, "DENSE_SHARE", 0.0)
+    by_product = dense().score(users).scores
+    monkeypatch.setattr(item_item, "DENSE_SHARE", 2.0)
+    torch.testing.assert_close(dense().score(users).scores, by_product)
+
+
+def test_history_items_are_distinct_and_ordered_by_user_and_code():
+    history = decayed_items(batch([(3, 0.0), (1, 10.0), (3, 10.0)], [], [(0, 10.0)]), 5, 10.0)
+    assert history.users.tolist() == [0, 0, 2]
+    assert history.items.tolist() == [1, 3, 0]
+    assert history.weights.tolist() == [0.5, 1.5, 0.5]
+    assert history.offsets.tolist() == [0, 2, 2, 3]
+    assert history.known.tolist() == [True, False, True]

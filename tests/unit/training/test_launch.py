@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+import pytest
+
+from recsys_spark.errors import UserError
+from recsys_spark.training import launch as module
+from recsys_spark.training.curve import CurveFollower, CurveWriter
+from recsys_spark.training.launch import launch
+from recsys_spark.training.worker import train
+
+
+def silent(*_):
+    return None
+
+
+def test_two_processes_train_what_one_does_for_the_same_global_batch(spark, make_spec, tmp_path):
+    lines, points = [], []
+    two = make_spec(epochs=3, dropout=0.0, num_processes=2, work=str(tmp_path / "two"))
+    result = launch(spark, two, 0, lines.append, lambda *point: points.append(point))
+    one = make_spec(epochs=3, dropout=0.0, work=str(tmp_path / "one"))
+    alone = train(one)
+    losses = {}
+    for spec in (one, two):
+        lines_of = (tmp_path / spec.work / "curve.jsonl").read_text().splitlines()
+        losses[spec.num_processes] = [
+            json.loads(x)["loss"] for x in lines_of if '"epoch", ' in x or '"event": "epoch"' in x
+        ]
+    assert len(losses[2]) == 3
+    assert losses[2] == pytest.approx(losses[1], rel=0.1)
+    assert result["valid_ndcg_at_10"] == pytest.approx(alone["valid_ndcg_at_10"], abs=0.1)
+    assert [line.split(":")[0] for line in lines] == [f"epoch {epoch}/3 done" for epoch in (1, 2, 3)]
+    assert [step for name, _, step in points if name == "valid_ndcg_at_10"] == [10, 20, 30]
+
+
+class Flaky:
+    """Fails twice, then trains in this process."""
+
+    launches = 0
+
+    def __init__(self, **_):
+        pass
+
+    def run(self, function, spec):
+        Flaky.launches += 1
+        if Flaky.launches < 3:
+            raise RuntimeError("a worker was\nkilled")
+        return function(spec)
+
+
+def test_a_failed_launch_is_repeated_and_told_in_one_line(spark, make_spec, monkeypatch):
+    monkeypatch.setattr(module, "TorchDistributor", Flaky)
+    Flaky.launches, lines = 0, []
+    result = launch(spark, make_spec(epochs=1), 2, lines.append, silent)
+    assert result["best_epoch"] == 1
+    assert lines[0] == "training failed at attempt 1 of 3: a worker was killed"
+
+
+def test_after_the_last_retry_it_fails(spark, make_spec, monkeypatch):
+    monkeypatch.setattr(module, "TorchDistributor", Flaky)
+    Flaky.launches = 0
+    with pytest.raises(RuntimeError, match="training failed 2 times"):
+        launch(spark, make_spec(epochs=1), 1, silent, silent)
+    assert "OMP_WAIT_POLICY" not in os.environ or Flaky.launches == 2
+
+
+def test_more_processes_than_slots_are_refused_in_one_line(spark, make_spec):
+    with pytest.raises(UserError, match=r"num_processes is 5 but local\[2\] has 2 task slots"):
+        launch(spark, make_spec(num_processes=5), 0, silent, silent)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(spark, make_spec):
+    with pytest.raises(UserError, match="batch_size 9 must be a multiple"):
+        launch(spark, make_spec(num_processes=2, batch_size=9), 0, silent, silent)
+
+
+def test_the_curve_is_followed_point_by_point_while_it_is_written(tmp_path):
+    path, seen, first = tmp_path / "curve.jsonl", [], threading.Event()
+    writer = CurveWriter(path)
+    writer.write({"old": 1})
+
+    def on_point(point):
+        seen.append(point)
+        first.set()
+
+    with CurveFollower(path, on_point, every_seconds=0.01):
+        writer.write({"n": 1})
+        assert first.wait(5)
+        with path.open("a") as file:
+            file.write('{"n": ')
+            file.flush()
+            file.write("2}\n")
+    assert seen == [{"n": 1}, {"n": 2}]
