@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Popularity(Section):
     """Time-decayed number of events an item had."""
 
-    half_life_days: PositiveFloat = 28.0
+    half_life_days: PositiveFloat = 7.0
     """Days after which an event counts half."""
 
 
@@ -47,7 +47,7 @@ class Ease(Section):
 
     max_items: Annotated[int, Field(gt=1, le=20000)] = 4000
     """Most popular items that take part; cost grows with its cube, memory with its square (4 bytes each, twice)."""
-    l2: PositiveFloat = 300.0
+    l2: PositiveFloat = 200.0
     """Ridge penalty."""
     half_life_days: PositiveFloat = 90.0
     """Days after which an event of the history counts half at scoring."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import reduce
-from typing import Any
 
 from pyspark.sql import DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
@@ -14,7 +12,14 @@ from recsys_spark.config.sections import Source
 from recsys_spark.errors import UserError
 from recsys_spark.events.columns import REASONS, with_our_columns
 from recsys_spark.events.predicates import check_predicates
-from recsys_spark.events.quality import observe_clean, observe_reasons, observe_rows, quality_report, reasons_met
+from recsys_spark.events.quality import (
+    observe_clean,
+    observe_reasons,
+    observe_rows,
+    quality_report,
+    reason_counts,
+    reasons_met,
+)
 from recsys_spark.events.rows import FILE, HASH, ORDER, RAW
 from recsys_spark.events.sources import read_source
 from recsys_spark.pipeline.stage import StageContext, StageResult
@@ -31,17 +36,20 @@ def run(context: StageContext) -> StageResult:
     config = context.config
     judged = judged_rows(context.spark, config.source)
     rows, clean, bad = Observation("rows"), Observation("clean"), Observation("bad")
-    kept = context.write_table("clean_events", clean_events(observe_rows(judged.drop(RAW, "reasons"), rows), clean))
-    rejected = quarantine(judged if rows.get["quarantined"] else judged.limit(0), context.run_id)
     reasons = [*REASONS, *dict.fromkeys(name for source in config.source for name in source.reject)]
+    kept = context.write_table("clean_events", clean_events(observe_rows(judged.drop(RAW, "reasons"), rows), clean))
+    if not kept:
+        raise _nothing_left(judged, reasons, config.source)
+    # An observation of a plan that Spark found empty never comes, so each is asked for only where rows passed it.
+    some_bad = bool(rows.get["quarantined"])
+    rejected = quarantine(judged if some_bad else judged.limit(0), context.run_id)
     quarantined = context.write_table("quarantine", observe_reasons(rejected, reasons, bad))
-    _require_rows(kept, rows.get, bad.get, config.source)
     written = context.spark.read.schema(TABLES["clean_events"].schema).parquet(
         str(context.run_directory / "clean_events")
     )
     items = written.select("item_id").distinct().count()
     rows_in = _reconciled(int(rows.get["rows"]), kept + int(clean.get["duplicates"]) + quarantined, judged)
-    report = quality_report(rows_in, clean.get, quarantined, bad.get, items)
+    report = quality_report(rows_in, clean.get, quarantined, bad.get if some_bad else {}, items)
     path = context.new_directory("quality") / "report.json"
     path.write_text(json.dumps(report, indent=1), encoding="utf-8")
     context.progress(
@@ -103,13 +111,13 @@ def quarantine(judged: DataFrame, run_id: str) -> DataFrame:
     )
 
 
-def _require_rows(kept: int, rows: Mapping[str, Any], bad: Mapping[str, Any], sources: tuple[Source, ...]) -> None:
+def _nothing_left(judged: DataFrame, reasons: list[str], sources: tuple[Source, ...]) -> UserError:
     paths = ", ".join(path for source in sources for path in source.paths)
-    if not rows["rows"]:
-        raise UserError(f"source {paths}: there are no rows in it; check path and options")
-    if not kept:
-        met = ", ".join(f"{reason} {count}" for reason, count in reasons_met(bad).items())
-        raise UserError(f"source {paths}: none of {rows['rows']} rows can be used ({met}); check columns and formats")
+    counts = judged.agg(F.count(F.lit(1)).alias("rows"), *reason_counts(reasons)).collect()[0].asDict()
+    if not counts["rows"]:
+        return UserError(f"source {paths}: there are no rows in it; check path and options")
+    met = ", ".join(f"{reason} {count}" for reason, count in reasons_met(counts).items())
+    return UserError(f"source {paths}: none of {counts['rows']} rows can be used ({met}); check columns and formats")
 
 
 def _reconciled(rows_in: int, rows_out: int, judged: DataFrame) -> int:

@@ -21,8 +21,12 @@ def observe_rows(frame: DataFrame, observation: Observation) -> DataFrame:
 
 def observe_reasons(frame: DataFrame, reasons: Iterable[str], observation: Observation) -> DataFrame:
     """Count the quarantined rows of each reason."""
-    counts = [_count(F.array_contains("reasons", reason)).alias(f"reason:{reason}") for reason in reasons]
-    return frame.observe(observation, *counts)
+    return frame.observe(observation, *reason_counts(reasons))
+
+
+def reason_counts(reasons: Iterable[str]) -> list[Column]:
+    """Aggregates `reason:<name>`: the rows whose `reasons` have it."""
+    return [_count(F.array_contains("reasons", reason)).alias(f"reason:{reason}") for reason in reasons]
 
 
 def observe_clean(frame: DataFrame, observation: Observation) -> DataFrame:

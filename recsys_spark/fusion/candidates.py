@@ -5,7 +5,7 @@ M components, C candidates of one user.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,37 +45,39 @@ class Candidates:
 
 
 class CandidateCollector:
-    """Gathers a block's candidates while the components' scores pass by, one component at a time."""
+    """Gathers a block's candidates while the components' scores pass by, one component at a time.
 
-    def __init__(self, depth: int, temperatures: Sequence[float]) -> None:
+    Both the best items and the best that the history does not hold are candidates: under `drop` the former may all fall
+    away. Relevant items are not added: beside those that no component finds, their equals would be missing, and the
+    search would believe in fusions that bring them up.
+    """
+
+    def __init__(self, depth: int, temperatures: Sequence[float], seen: tuple[Tensor, Tensor]) -> None:
         self._depth = depth
         self._temperatures = temperatures
-        self.tops: dict[str, Tensor] = {}
+        self._seen = seen
+        """Rows and codes of what the histories hold."""
+        self._tops: list[tuple[Tensor, Tensor]] = []
         self.statistics: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.can_score: dict[str, Tensor] = {}
 
     def __call__(self, name: str, scores_BI: Tensor, can_score: Tensor) -> None:
         """Keep the best items and the statistics of one component."""
-        self.tops[name] = stable_topk(scores_BI, self._depth)
         deviation, mean = torch.std_mean(scores_BI, dim=1, correction=0)
         deviation = deviation.clamp_min(1e-12)
         standard = (scores_BI - mean[:, None]) / deviation[:, None]
         sums = torch.stack([torch.logsumexp(standard / t, dim=1) for t in self._temperatures], dim=1)
         self.statistics[name] = (mean, deviation, sums)
         self.can_score[name] = can_score
+        standard[self._seen] = -torch.inf
+        tops = torch.cat([stable_topk(scores_BI, self._depth), stable_topk(standard, self._depth)], dim=1)
+        self._tops.append((tops, can_score))
 
-    def union(self, extra: Mapping[int, npt.NDArray[np.int64]]) -> list[npt.NDArray[np.int64]]:
-        """Sorted codes of each user's candidates: the components' best, and `extra` (the relevant items) by row.
-
-        A component that cannot score a user proposes nothing for them.
-        """
+    def union(self) -> list[npt.NDArray[np.int64]]:
+        """Sorted codes of each user's candidates; a component that cannot score a user proposes nothing for them."""
         rows = next(iter(self.can_score.values())).numel()
+        nothing = np.empty(0, dtype=np.int64)
         return [
-            np.unique(
-                np.concatenate(
-                    [top[b].numpy() for name, top in self.tops.items() if bool(self.can_score[name][b])]
-                    + [extra.get(b, np.empty(0, dtype=np.int64))]
-                )
-            )
+            np.unique(np.concatenate([nothing, *(tops[b].numpy() for tops, can in self._tops if bool(can[b]))]))
             for b in range(rows)
         ]

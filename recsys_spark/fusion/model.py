@@ -136,11 +136,15 @@ class FusedModel:
         """Fused scores of a block under the setting for `repeats`."""
         return blend(self.recommenders, [self.settings[repeats]], batch, self.fallback)[0]
 
+    def bought(self, batch: UserBatch) -> tuple[Tensor, Tensor]:
+        """Rows and codes of the histories' target events: what `drop` keeps out of the lists."""
+        target = self._targets[batch.event_types]
+        return batch.users[target], batch.items[target]
+
     def top(self, scores_BI: Tensor, batch: UserBatch, k: int, repeats: Repeats) -> Ranked:
         """The best K items of each row; under `drop` without what the user's history holds. Writes into the scores."""
         if repeats == "drop":
-            bought = self._targets[batch.event_types]
-            scores_BI[batch.users[bought], batch.items[bought]] = -torch.inf
+            scores_BI[self.bought(batch)] = -torch.inf
         items = stable_topk(scores_BI, k)
         scores = scores_BI.gather(1, items)
         return Ranked(torch.where(torch.isfinite(scores), items, -1), scores)

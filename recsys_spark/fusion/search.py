@@ -153,7 +153,7 @@ class _Table:
         if normaliser.method == "none":
             return scores * can_score
         if normaliser.method == "rank":
-            # Candidates hold each component's best items, so ranks among them are ranks in the catalogue, to that depth.
+            # Candidates hold each component's best items, so to that depth ranks among them are ranks in the catalogue.
             present = torch.from_numpy(table.present[self._users])
             order = torch.argsort(scores.masked_fill(~present, -torch.inf), dim=1, descending=True, stable=True)
             ranks = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order)) + 1

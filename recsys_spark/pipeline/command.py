@@ -58,7 +58,12 @@ def _parser(job: str) -> argparse.ArgumentParser:
         "--config", required=True, action="append", metavar="FILE", help="YAML file; several are merged left to right"
     )
     parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override, such as fusion.k=10"
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="override, such as fusion.k=10",
     )
     parser.add_argument(
         "--date", type=_day, default=None, metavar="YYYY-MM-DD", help="the run's day; default that of the newest event"

@@ -12,7 +12,7 @@ from recsys_spark.tracking.cards import ModelCard
 
 WHAT = {
     "popularity": "Time-decayed popularity: the same list for everybody, and the fallback for users without history.",
-    "repurchase": "Recency-frequency: what a user bought often and lately, weighed by how often the item is bought again.",
+    "repurchase": "Recency-frequency: what a user bought often and lately, weighed by how often people buy it again.",
     "item_knn": "Item-based nearest neighbours on BM25-weighted co-occurrence.",
     "ease": "EASE (Steck 2019): closed-form item-item regression on time-decayed histories.",
     "mfn": "Matrix factorisation network: NeuMF's GMF and MLP parts over the mean of the history's item vectors.",

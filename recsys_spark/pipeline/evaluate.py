@@ -1,10 +1,10 @@
-"""The stage evaluate_models: the fusion is settled on the valid window, then everything is measured on the test window."""
+"""The stage evaluate_models: the fusion is settled on the valid window, then all is measured on the test window."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pyspark.sql import DataFrame
@@ -52,7 +52,10 @@ def run(context: StageContext) -> StageResult:
     events = exploded_events(context.read_table("histories"))
     users = fold_users(events, TEST, context.config.evaluation.target_events).first()
     assert users is not None
-    extra = {"test.target_users": float(users["target_users"]), "test.users_without_history": float(users["no_history"])}
+    extra = {
+        "test.target_users": float(users["target_users"]),
+        "test.users_without_history": float(users["no_history"]),
+    }
     return StageResult(
         metrics={**search_metrics, **values.get(FUSED, {}), **extra},
         facts={"test_metrics": values, "models": context.facts("train_models")["models"]},
@@ -73,10 +76,10 @@ def _settle_fusion(context: StageContext) -> tuple[Settings, dict[str, float]]:
         result = search_weights(candidates, mode, fusion.optimise_k, fusion.min_gain)
         found[mode] = result.settings
         metrics[f"search.ndcg_at_{fusion.optimise_k}.{mode}"] = result.ndcg
-        chosen = ", ".join(
-            f"{c.weight:.3g} {c.name} ({c.normaliser.method})" for c in result.settings.components
+        chosen = ", ".join(f"{c.weight:.3g} {c.name} ({c.normaliser.method})" for c in result.settings.components)
+        context.progress(
+            f"fusion, repeats {mode}: {chosen}; NDCG@{fusion.optimise_k} {result.ndcg:.4f} on search users"
         )
-        context.progress(f"fusion, repeats {mode}: {chosen}; NDCG@{fusion.optimise_k} {result.ndcg:.4f} on search users")
     return _confirmed(context, model, items, {"weighted": found, "average": equal}, metrics)
 
 
@@ -207,9 +210,7 @@ def _log(context: StageContext, values: Mapping[str, Mapping[str, float]]) -> No
         facts = context.workspace.version(f"train_models.{name}", versions[name]).facts
         measured = dict(values.get(name, {}))
         context.tracker.resume(facts["run_id"]).log_metrics(measured)
-        card = recommender_card(
-            name, context.config, datasets, context.as_of or datetime.now(timezone.utc), measured
-        )
+        card = recommender_card(name, context.config, datasets, context.as_of or datetime.now(UTC), measured)
         update_card(context.tracker, f"recsys-{name}", facts["registered_version"], card)
     k = context.config.evaluation.k[0]
     by_mode = {

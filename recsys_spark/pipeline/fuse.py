@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from pyspark.sql import functions as F
 
@@ -75,9 +75,7 @@ def _register(context: StageContext, settings: dict[Repeats, FusionSettings], mo
     metrics = context.facts("evaluate_models")["test_metrics"].get(FUSED, {})
     versions = context.facts("train_models")["models"]
     context.tracked.log_metrics(metrics)
-    card = fused_card(
-        context.config, datasets.facts, context.as_of or datetime.now(timezone.utc), settings, metrics
-    )
+    card = fused_card(context.config, datasets.facts, context.as_of or datetime.now(UTC), settings, metrics)
     components = {f"component.{name}": f"{name}/{version}" for name, version in versions.items()}
     return register(
         context.tracker,

@@ -61,7 +61,9 @@ def _entries(format_: str, path: str) -> list[Any]:
     if format_ == "table" or (":" in path and not path.startswith("file:")):
         return [[path, uuid.uuid4().hex]]
     found = sorted(glob.glob(path.removeprefix("file://").removeprefix("file:"), recursive=True))
-    files = [file for name in found for file in ([Path(name)] if Path(name).is_file() else sorted(Path(name).rglob("*")))]
+    files = [
+        file for name in found for file in ([Path(name)] if Path(name).is_file() else sorted(Path(name).rglob("*")))
+    ]
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
 
 

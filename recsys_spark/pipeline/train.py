@@ -1,12 +1,12 @@
 """The stage train_models: every recommender is fitted for each fit, registered, and kept as a part of its own.
 
-Each recommender is a part with its own key and commit, so changing one refits only that one, and a run that died goes on
-with the first recommender that is missing.
+Each recommender is a part with its own key and commit, so changing one refits only that one, and a run that died goes
+on with the first recommender that is missing.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -56,9 +56,7 @@ def _fit_recommender(context: StageContext, name: str) -> StageResult:
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
     version = _register(context, name)
-    return StageResult(
-        metrics=metrics, facts={"fits": facts, "registered_version": version, "run_id": context.run_id}
-    )
+    return StageResult(metrics=metrics, facts={"fits": facts, "registered_version": version, "run_id": context.run_id})
 
 
 def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +95,7 @@ def _register(context: StageContext, name: str) -> str:
         context.tracked,
         f"recsys-{name}",
         directory,
-        recommender_card(name, context.config, datasets.facts, context.as_of or datetime.now(timezone.utc), {}),
+        recommender_card(name, context.config, datasets.facts, context.as_of or datetime.now(UTC), {}),
         lineage_tags(context),
         datasets.path("histories"),
         alias="challenger",

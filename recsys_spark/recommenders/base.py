@@ -19,7 +19,7 @@ class Scores:
     """Scores of B users over the I items of the vocabulary: higher is better."""
 
     scores: Tensor
-    """[B, I] float32, finite; rows of users that cannot be scored are zero. The caller owns it and may write into it."""
+    """[B, I] float32, finite; rows of users that cannot be scored are zero. The caller may write into it."""
     can_score: Tensor
     """[B] bool: has the recommender anything to say about the user."""
 

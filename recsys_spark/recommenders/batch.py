@@ -1,6 +1,6 @@
 """A batch of users: what every recommender scores.
 
-Legend of shape letters, used everywhere: B users, N events of the batch, L positions, I items, D dimensions, K list length.
+Legend of shape letters: B users, N events of the batch, L positions, I items, D dimensions, K list length.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,7 @@ def user_blocks(
 def spread(spark: SparkSession, histories: DataFrame, tasks: int | None) -> DataFrame:
     """Histories in as many partitions as the pass shall have tasks.
 
-    Partitions are of users, and each user costs the whole catalogue: adaptive execution, which counts bytes, would leave
-    thousands of them in one task. An explicit number is not coalesced.
+    Partitions are of users, and each user costs the whole catalogue: adaptive execution, which counts bytes, would
+    leave thousands of them in one task. An explicit number is not coalesced.
     """
     return histories.repartition(tasks or 2 * total_cores(spark), "user_index")
-

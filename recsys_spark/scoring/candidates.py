@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import torch
 from pyspark.sql import DataFrame
 
-from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.fusion.blend import blend
 from recsys_spark.fusion.candidates import CandidateCollector, Candidates
 from recsys_spark.fusion.model import FusedModel
@@ -39,7 +38,7 @@ def candidate_rows(
     depth: int,
     block_bytes: int,
 ) -> DataFrame:
-    """A row a user with relevant items in `fold`: the candidates' codes, scores [C, M] flat, and each list's statistics.
+    """A row a user with relevant items in `fold`: the candidates, their scores [C, M] flat, and each list's statistics.
 
     `count_unknown` keeps relevant items outside the vocabulary as misses.
     """
@@ -55,50 +54,44 @@ def candidate_rows(
 def _block_rows(
     block: UserBlock, fused: FusedModel, fold: int, target_events: Sequence[str], count_unknown: bool, depth: int
 ) -> pa.RecordBatch:
-    collector = CandidateCollector(max(depth, RANK_DEPTH), TEMPERATURES)
+    rows, codes = fused.bought(block.batch)
+    collector = CandidateCollector(max(depth, RANK_DEPTH), TEMPERATURES, (rows, codes))
     blend(fused.recommenders, [], block.batch, None, collector)
-    targets = target_pairs(block.events, fold, target_events)
-    codes = fused.vocabulary.codes_of_indices(targets.items)
-    known = codes >= 0
-    relevant = {b: codes[known & (targets.users == b)] for b in np.unique(targets.users).tolist()}
-    counted = np.bincount(targets.users if count_unknown else targets.users[known], minlength=block.batch.size)
-    unions = collector.union(relevant)
-    seen = _seen(block, target_events)
-    width = max(union.size for union in unions)
-    padded = torch.zeros(len(unions), width, dtype=torch.int64)
+    unions = collector.union()
+    padded = torch.zeros(len(unions), max(union.size for union in unions), dtype=torch.int64)
     for b, union in enumerate(unions):
         padded[b, : union.size] = torch.from_numpy(union)
     scores = np.stack([r.score_items(block.batch, padded).numpy() for r in fused.recommenders.values()], axis=2)
-    rows = []
-    for b, union in enumerate(unions):
-        if counted[b] == 0:
-            continue
-        known_items = relevant.get(b, np.empty(0, dtype=np.int64))
-        rows.append(
+    seen = [codes[rows == b].numpy() for b in range(block.batch.size)]
+    targets = target_pairs(block.events, fold, target_events)
+    target_codes = fused.vocabulary.codes_of_indices(targets.items)
+    known = target_codes >= 0
+    counted = np.bincount(targets.users if count_unknown else targets.users[known], minlength=block.batch.size)
+    records = []
+    for b in np.nonzero(counted)[0].tolist():
+        union, relevant = unions[b], target_codes[known & (targets.users == b)]
+        records.append(
             {
                 "user_id": block.user_ids[b].as_py(),
                 "items": union.astype(np.int32),
                 "scores": scores[b, : union.size].ravel(),
                 "seen": np.isin(union, seen[b]),
-                "relevant": np.isin(union, known_items),
+                "relevant": np.isin(union, relevant),
                 "relevant_count": int(counted[b]),
-                "relevant_seen": int(np.isin(known_items, seen[b]).sum()),
-                **{
-                    name: np.concatenate([np.ravel(collector.statistics[m][place][b].numpy()) for m in fused.recommenders])
-                    for place, name in enumerate(("mean", "deviation", "log_sum_exp"))
-                },
+                "relevant_seen": int(np.isin(relevant, seen[b]).sum()),
+                **_statistics(collector, fused, b),
                 "can_score": [bool(collector.can_score[name][b]) for name in fused.recommenders],
             }
         )
-    return pa.RecordBatch.from_pylist(rows, schema=_arrow_schema())
+    return pa.RecordBatch.from_pylist(records, schema=_arrow_schema())
 
 
-def _seen(block: UserBlock, target_events: Sequence[str]) -> list[npt.NDArray[np.int64]]:
-    """Codes of the target events in each user's history: what `drop` removes."""
-    wanted = np.isin(block.batch.event_types.numpy(), [c for c, name in enumerate(EVENT_TYPES) if name in target_events])
-    offsets = block.batch.offsets.numpy()
-    items = block.batch.items.numpy()
-    return [items[low:high][wanted[low:high]] for low, high in zip(offsets, offsets[1:], strict=False)]
+def _statistics(collector: CandidateCollector, fused: FusedModel, row: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Mean, deviation and log-sum-exp of every component's list of one user, one after the other."""
+    return {
+        name: np.concatenate([np.ravel(collector.statistics[m][place][row].numpy()) for m in fused.recommenders])
+        for place, name in enumerate(("mean", "deviation", "log_sum_exp"))
+    }
 
 
 def _arrow_schema() -> pa.Schema:

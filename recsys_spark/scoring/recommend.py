@@ -20,7 +20,7 @@ SCHEMA = "user_id string, rank int, item_id string, score float, reason string, 
 def recommendation_rows(
     histories: DataFrame, model: ShippedModel, moment: Moment, k: int, repeats: Repeats, block_bytes: int
 ) -> DataFrame:
-    """Columns user_id, rank, item_id, score, reason, components: up to `k` rows a user, in one pass, without a shuffle."""
+    """Columns user_id, rank, item_id, score, reason, components: up to `k` rows a user, in one pass."""
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         fused = model.load()

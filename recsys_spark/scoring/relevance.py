@@ -28,4 +28,3 @@ def target_pairs(events: HistoryBlock, fold: int, target_events: Sequence[str]) 
     chosen = (events.folds == fold) & np.isin(events.event_types, wanted)
     pairs = np.unique(np.stack([events.users[chosen], events.items[chosen]], axis=1), axis=0)
     return Targets(pairs[:, 0], pairs[:, 1])
-

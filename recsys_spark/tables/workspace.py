@@ -7,6 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -91,7 +92,7 @@ class Workspace:
             kept |= needed
         removed = []
         for stage, all_ in history.items():
-            for commit, successor in zip(all_, all_[1:], strict=False):
+            for commit, successor in pairwise(all_):
                 pointer = self._pointer(stage, successor.version)
                 if (stage, commit.version) not in kept and time.time() - pointer.stat().st_mtime > GRACE_SECONDS:
                     self._pointer(stage, commit.version).unlink()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_spark.models.composed import NEGATIVES
@@ -13,10 +15,13 @@ from recsys_spark.models.step import Negatives, Step
 from recsys_spark.training.processes import Processes
 from recsys_spark.training.spec import TrainSpec
 
+SEQUENCE_COLUMNS = ("items", "times", "length", "row_weight")
+"""What a step is made from: tokens and times [B, L] left-aligned, their lengths, and whether a row is real."""
+
 
 @dataclass(frozen=True)
 class _Positions:
-    """Next-item pairs of a batch, as tokens."""
+    """What was read and what came next, as tokens."""
 
     inputs_BL: Tensor
     positions_P: Tensor
@@ -34,9 +39,10 @@ class StepMaker:
         self._num_items = spec.composition.num_items
         self._all_codes = torch.arange(self._num_items)
 
-    def make(self, tokens_BL: Tensor, lengths_B: Tensor, row_weights_B: Tensor, epoch: int, number: int) -> Step:
-        """The step of rows of tokens [B, L] left-aligned with their lengths; rows of weight 0 take no part."""
-        pairs = _next_item_pairs(tokens_BL, lengths_B, row_weights_B)
+    def make(self, rows: Mapping[str, Tensor], epoch: int, number: int) -> Step:
+        """The step of the `SEQUENCE_COLUMNS` of a batch of rows; rows of weight 0 take no part."""
+        targets = torch.Generator().manual_seed(mixed_seed(self._spec.seed, epoch, number, self._processes.rank, 1))
+        pairs = _next_moment_pairs(*(rows[name] for name in SEQUENCE_COLUMNS), targets)
         tokens, log_weight, target_log_weight = self._draw(pairs, epoch, number)
         tokens_R, lookup = self._number_rows(pairs, tokens)
         negatives = Negatives(lookup[tokens], log_weight, target_log_weight)
@@ -77,14 +83,31 @@ def mixed_seed(*parts: int) -> int:
     return seed
 
 
-def _next_item_pairs(tokens_BL: Tensor, lengths_B: Tensor, row_weights_B: Tensor) -> _Positions:
-    pairs_B = torch.where(row_weights_B > 0, lengths_B.to(torch.int64) - 1, 0).clamp_(min=0)
-    width = max(1, int(pairs_B.max()) if pairs_B.numel() else 1)
-    tokens_BL = tokens_BL[:, : width + 1].to(torch.int64)
-    real_BL = torch.arange(width) < pairs_B[:, None]
-    positions_P = real_BL.flatten().nonzero().squeeze(1)
-    targets_P = tokens_BL[:, 1:].flatten().index_select(0, positions_P)
-    return _Positions((tokens_BL[:, :-1] * real_BL), positions_P, targets_P)
+def _next_moment_pairs(
+    tokens_BL: Tensor, times_BL: Tensor, lengths_B: Tensor, row_weights_B: Tensor, generator: torch.Generator
+) -> _Positions:
+    """For each real position an item of the row's next moment, drawn where several were bought at once.
+
+    Where no two events of a user share a time this is the next item. Baskets have no order inside, only the order in
+    which their lines were written; learning the next line teaches that order instead of what is bought later. Rows that
+    are one basket alone fall back to the next line.
+    """
+    lengths_B = torch.where(row_weights_B > 0, lengths_B.to(torch.int64), 0)
+    width = max(1, int(lengths_B.max()) if lengths_B.numel() else 1)
+    tokens_BL, times_BL = tokens_BL[:, :width].to(torch.int64), times_BL[:, :width]
+    places_L = torch.arange(width)
+    real_BL = places_L < lengths_B[:, None]
+    moments_BL = F.pad(times_BL.diff(dim=1) != 0, (1, 0)).cumsum(dim=1)
+    last_B = moments_BL.gather(1, (lengths_B - 1).clamp(min=0)[:, None])
+    moments_BL = torch.where(last_B == 0, places_L, moments_BL)
+    moments_BL = moments_BL.masked_fill(~real_BL, width + 1)
+    first_BL = torch.searchsorted(moments_BL, moments_BL + 1)
+    after_BL = torch.searchsorted(moments_BL, moments_BL + 1, right=True)
+    positions_P = (real_BL & (after_BL > first_BL)).flatten().nonzero().squeeze(1)
+    first_P, after_P = first_BL.flatten()[positions_P], after_BL.flatten()[positions_P]
+    drawn_P = first_P + (torch.rand(positions_P.numel(), generator=generator) * (after_P - first_P)).to(torch.int64)
+    targets_P = tokens_BL.flatten()[positions_P // width * width + drawn_P.minimum(after_P - 1)]
+    return _Positions(tokens_BL * real_BL, positions_P, targets_P)
 
 
 def _to(step: Step, device: torch.device) -> Step:

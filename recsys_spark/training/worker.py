@@ -25,12 +25,11 @@ from recsys_spark.training.optimiser import Optimiser
 from recsys_spark.training.processes import Processes, joined
 from recsys_spark.training.spec import TrainSpec
 from recsys_spark.training.staging import stage_locally
-from recsys_spark.training.steps import StepMaker, mixed_seed
+from recsys_spark.training.steps import SEQUENCE_COLUMNS, StepMaker, mixed_seed
 from recsys_spark.training.validation import VALID_COLUMNS, mean_ndcg
 
 VALID_K = 10
 VALID_BLOCK_BYTES = 64 * 2**20
-SEQUENCE_COLUMNS = ("items", "length", "row_weight")
 POINT_SECONDS = 1.0
 """A point of the curve is written about so often."""
 
@@ -131,7 +130,7 @@ class _Training:
         number = 0
         while (batch := _timed_next(batches, meter, point)) is not None:
             number += 1
-            step = self.steps.make(batch["items"], batch["length"], batch["row_weight"], epoch, number)
+            step = self.steps.make(batch, epoch, number)
             self.optimiser.zero_grad()
             loss = self.model(step)
             loss.backward()

@@ -130,7 +130,12 @@ def test_the_future_does_not_reach_what_is_evaluated(shop: Shop, tmp_path: Path)
     config = folder / "shop.yaml"
     config.write_text(shop.config.read_text().replace(str(shop.folder), str(folder)))
     result = run_job(
-        "run_pipeline", config, "--set", f"split.test_start={TEST_START}", "--date", str(TEST_START + timedelta(days=13))
+        "run_pipeline",
+        config,
+        "--set",
+        f"split.test_start={TEST_START}",
+        "--date",
+        str(TEST_START + timedelta(days=13)),
     )
     assert result.code == 0, result.stderr[-4000:]
 
@@ -227,4 +232,6 @@ def test_runs_and_registry_tell_the_whole_story(shop: Shop) -> None:
 
 def test_generated_at_is_the_runs_date_not_the_clock(shop: Shop) -> None:
     times = set(shop.table("recommendations").column("generated_at").to_pylist())
-    assert {time.replace(tzinfo=None) for time in times} == {datetime.combine(START.date() + timedelta(days=DAYS), datetime.min.time())}
+    assert {time.replace(tzinfo=None) for time in times} == {
+        datetime.combine(START.date() + timedelta(days=DAYS), datetime.min.time())
+    }

@@ -78,7 +78,8 @@ def test_leave_one_out_holds_out_each_users_last_event_and_poisoning_it_changes_
     for number, (customer, *_rest) in enumerate(purchases(), start=1):
         last[customer] = number
     lines = [
-        line.replace(line.split(",")[1], "POISON") if number in last.values() else line for number, line in enumerate(raw)
+        line.replace(line.split(",")[1], "POISON") if number in last.values() else line
+        for number, line in enumerate(raw)
     ]
     folder = tmp_path / "landing"
     folder.mkdir()
@@ -92,7 +93,9 @@ def test_leave_one_out_holds_out_each_users_last_event_and_poisoning_it_changes_
     assert poisoned.code == 0, poisoned.stderr[-3000:]
     for name in ("popularity", "repurchase", "item_knn", "ease", "mfn", "gru"):
         manifests = {
-            next((tmp_path / side / "stages" / f"train_models.{name}" / "runs").glob("*/select/manifest.json")).read_text()
+            next(
+                (tmp_path / side / "stages" / f"train_models.{name}" / "runs").glob("*/select/manifest.json")
+            ).read_text()
             for side in "ab"
         }
         assert len(manifests) == 1, f"{name} saw the held-out items"
@@ -104,7 +107,14 @@ def test_the_same_inputs_and_date_give_the_same_tables_with_more_processes_and_a
 ) -> None:
     """Two forced runs into one workspace: equal in everything but the run's id."""
     arguments = (
-        *("--set", f"workspace={tmp_path / 'w'}", "--set", "fusion.method=average", "--set", "training.num_processes=2"),
+        *(
+            "--set",
+            f"workspace={tmp_path / 'w'}",
+            "--set",
+            "fusion.method=average",
+            "--set",
+            "training.num_processes=2",
+        ),
         "--force",
     )
     runs = [run_job("run_pipeline", shop.config, *arguments) for _ in range(2)]
@@ -140,6 +150,4 @@ def test_every_job_alone_gives_what_the_pipeline_gives(shop: Shop, tmp_path: Pat
 
 
 def _rows(path: str) -> list[str]:
-    return sorted(
-        str({key: value for key, value in row.items() if key != "run_id"}) for row in read(path).to_pylist()
-    )
+    return sorted(str({key: value for key, value in row.items() if key != "run_id"}) for row in read(path).to_pylist())

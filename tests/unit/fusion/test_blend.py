@@ -64,7 +64,8 @@ def test_zscores_have_mean_zero_and_deviation_one_before_they_add_up() -> None:
     made = {"a": Fixed("a", A, [True, True]), "b": Fixed("b", 1000 * B + 7, [True, True])}
     [result] = blend(made, [average(["a", "b"])], users(2), None)
     # Population z-scores by hand: A[0] has mean 3 and variance 3.5, B[0] mean 3 and variance 12.5.
-    expected = [(a - 3) / 3.5**0.5 / 2 + (b - 3) / 12.5**0.5 / 2 for a, b in zip(A[0].tolist(), B[0].tolist())]
+    pairs = zip(A[0].tolist(), B[0].tolist(), strict=True)
+    expected = [(a - 3) / 3.5**0.5 / 2 + (b - 3) / 12.5**0.5 / 2 for a, b in pairs]
     assert result.fused[0].tolist() == pytest.approx(expected, abs=1e-5)
 
 
@@ -86,7 +87,12 @@ def test_users_whom_no_component_can_score_take_the_fallback() -> None:
 
 def test_every_recommender_scores_once_whatever_the_number_of_settings() -> None:
     made = {"a": Fixed("a", A, [True, True]), "b": Fixed("b", B, [True, True])}
-    blend(made, [average(["a", "b"]), setting(a=(1.0, "none")), setting(a=(0.5, "rank"), b=(0.5, "softmax"))], users(2), None)
+    blend(
+        made,
+        [average(["a", "b"]), setting(a=(1.0, "none")), setting(a=(0.5, "rank"), b=(0.5, "softmax"))],
+        users(2),
+        None,
+    )
     assert [recommender.calls for recommender in made.values()] == [1, 1]
 
 

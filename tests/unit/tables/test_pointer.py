@@ -134,7 +134,9 @@ def test_a_moved_workspace_still_finds_its_files(tmp_path: Path) -> None:
     assert visible(tmp_path / "there") == "old"
 
 
-def test_the_pointer_is_never_visible_before_its_content_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pointer_is_never_visible_before_its_content_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = []
     real_sync, real_link = os.fsync, os.link
     monkeypatch.setattr(pointer.os, "fsync", lambda descriptor: (order.append("fsync"), real_sync(descriptor))[1])
