@@ -80,7 +80,7 @@ class Neural(Section):
     """Epochs without a better valid NDCG@10 after which training stops."""
     batch_size: Positive = 128
     """Sequences in a step, over all processes."""
-    learning_rate: PositiveFloat = 0.002
+    learning_rate: PositiveFloat = 0.01
     """Adam's peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay."""
@@ -111,6 +111,8 @@ class MFN(Neural):
     """Width of the item vectors: half for GMF, half for the MLP."""
     negatives: Positive = 4
     """Sampled negatives: shared by a batch (sampled_softmax), or for each position (bce)."""
+    epochs: Positive = 8
+    """Most epochs."""
 
 
 class GRU(Neural):

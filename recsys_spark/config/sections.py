@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from recsys_spark.events.types import EVENT_TYPES
 
 RecommenderName = Literal["popularity", "repurchase", "item_knn", "ease", "mfn", "gru"]
 Repeats = Literal["allow", "drop"]
@@ -110,6 +112,13 @@ class Evaluation(Section):
     """Items unknown before the window: left out of relevance, or kept as misses."""
     refit: bool = False
     """Fit the parameters of the reported models on train and valid instead of train alone."""
+
+    @field_validator("target_events")
+    @classmethod
+    def _known_events(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or not set(names) <= set(EVENT_TYPES):
+            raise ValueError(f"must name one or more of {list(EVENT_TYPES)}")
+        return names
 
     @property
     def modes(self) -> tuple[Repeats, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -33,6 +34,12 @@ def read_source(
         return _read(spark, files, index, where, check or (lambda frame, label: None))
     except PySparkException as error:
         raise UserError(f"{where}: {_reason(error)}") from None
+    except Py4JJavaError as error:
+        cause = error.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        message = " ".join(str(cause.getMessage()).split())[:300]
+        raise UserError(f"{where}: cannot be read as {files.format} ({message}); check path and format") from None
 
 
 def _read(spark: SparkSession, files: Files, index: int, where: str, check: Check) -> DataFrame:

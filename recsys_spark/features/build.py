@@ -26,19 +26,24 @@ def run(context: StageContext) -> StageResult:
         users = assign_dense(
             first_seen(events, "user_id"), context.previous_table("user_ids"), "user_id", "user_index", scratch
         )
+        catalogued = catalogue.select("item_id", F.lit(None).cast("date").alias("first_seen"))
+        known = first_seen(events, "item_id").unionByName(catalogued)
         items = assign_dense(
-            first_seen(events, "item_id"), context.previous_table("item_ids"), "item_id", "item_index", scratch
+            known.groupBy("item_id").agg(F.min("first_seen").alias("first_seen")),
+            context.previous_table("item_ids"),
+            "item_id",
+            "item_index",
+            scratch,
         )
-        user_count = context.write_table("user_ids", users)
-        if not user_count:
+        if events.isEmpty():
             raise UserError(f"clean_events: no event is before {context.as_of}; choose a later --date")
+        user_count = context.write_table("user_ids", users)
         item_count = context.write_table("item_ids", items)
         described = context.write_table("items", describe(items, catalogue))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    context.progress(f"{user_count:,} users, {item_count:,} items ({described:,} with events)")
-    metrics = {"users": float(user_count), "items": float(item_count), "items_with_events": float(described)}
-    return StageResult(metrics=metrics, facts={"users": user_count, "items": item_count})
+    context.progress(f"{user_count:,} users, {item_count:,} items ({described:,} of them in the logs or the catalogue)")
+    return StageResult(metrics={"users": float(user_count), "items": float(item_count)})
 
 
 def before(events: DataFrame, as_of: datetime | None) -> DataFrame:

@@ -14,7 +14,8 @@ def assign_dense(
 ) -> DataFrame:
     """Number ids densely from 1; 0 is never given.
 
-    `first_seen(id_column string, first_seen date)` has one row an id; ids are new in the order (first_seen, id).
+    `first_seen(id_column string, first_seen date)` has one row an id; ids are new in the order (first_seen, id), those
+    without a day last.
     `previous(id_column, index)` keeps its numbers, and new ids go on after its highest. `scratch` is a folder on the
     file system that Spark's tasks share; it must outlive the returned `(id_column string, index int, first_seen date)`,
     where first_seen is null for an id of `previous` that has no row this time.
@@ -33,7 +34,8 @@ def assign_dense(
     if previous is not None:
         base = previous.agg(F.max(index)).first()[0] or 0  # type: ignore[index]
         new = all_seen.join(previous.select(id_column), on=id_column, how="left_anti")
-    ranges = new.repartitionByRange("first_seen", id_column).sortWithinPartitions("first_seen", id_column)
+    order = (F.col("first_seen").asc_nulls_last(), F.col(id_column).asc())
+    ranges = new.repartitionByRange(*order).sortWithinPartitions(*order)
     ranges.write.parquet(ordered)
     rows = spark.read.schema(schema).parquet(ordered)
     rows = rows.select("*", F.col("_metadata.file_name").alias("_file"), F.col("_metadata.row_index").alias("_row"))

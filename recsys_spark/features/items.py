@@ -1,4 +1,4 @@
-"""The items: those with events, with what the catalogue says of them."""
+"""The items, with what the catalogue says of them."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ def readable(text: Column) -> Column:
 
 
 def describe(items: DataFrame, catalogue: DataFrame) -> DataFrame:
-    """The items table: items that have events, with title (the item_id where there is none), category and brand."""
+    """The items table: items with events or in the catalogue; the title is the item_id where there is none.
+
+    `items(item_id, item_index, first_seen)`: an id that neither the logs nor the catalogue name any more is left out.
+    """
     return (
-        items.where(F.col("first_seen").isNotNull())
-        .join(catalogue, on="item_id", how="left")
+        items.join(catalogue.withColumn("_catalogued", F.lit(True)), on="item_id", how="left")
+        .where(F.col("first_seen").isNotNull() | F.col("_catalogued"))
         .select(
             "item_index",
             "item_id",

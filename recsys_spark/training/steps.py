@@ -42,7 +42,7 @@ class StepMaker:
     def make(self, rows: Mapping[str, Tensor], epoch: int, number: int) -> Step:
         """The step of the `SEQUENCE_COLUMNS` of a batch of rows; rows of weight 0 take no part."""
         targets = torch.Generator().manual_seed(mixed_seed(self._spec.seed, epoch, number, self._processes.rank, 1))
-        pairs = _next_moment_pairs(*(rows[name] for name in SEQUENCE_COLUMNS), targets)
+        pairs = _next_moment_pairs(rows["items"], rows["times"], rows["length"], rows["row_weight"], targets)
         tokens, log_weight, target_log_weight = self._draw(pairs, epoch, number)
         tokens_R, lookup = self._number_rows(pairs, tokens)
         negatives = Negatives(lookup[tokens], log_weight, target_log_weight)

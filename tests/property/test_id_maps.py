@@ -15,7 +15,7 @@ days = st.integers(0, 3).map(lambda day: date(2024, 1, 1) + timedelta(days=day))
 ids = st.dictionaries(names, days, min_size=1, max_size=30)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=ids, second=ids, partitions=st.integers(1, 5), order=st.randoms(use_true_random=False))
 def test_id_maps_are_dense_append_only_and_independent_of_partitions_and_order(
     spark: SparkSession, first: dict[str, date], second: dict[str, date], partitions: int, order: object

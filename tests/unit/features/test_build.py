@@ -39,10 +39,17 @@ def test_ids_and_items_follow_the_events_before_the_date_and_later_runs_only_app
         (1, "x", "A red box", None, None, date(2024, 1, 1)),
         (2, "y", "y", None, None, date(2024, 1, 1)),
         (3, "w", "w", None, None, date(2024, 1, 2)),
+        (4, "unsold", "n", "k", None, None),  # in the catalogue, never bought: after those that were
     ]
     second = shop.run("build_features", build.run, as_of=datetime(2024, 1, 6))
     assert sorted(map(tuple, shop.table("user_ids", second).collect())) == [("a", 3), ("u", 1), ("v", 2)]
-    assert sorted(map(tuple, shop.table("item_ids", second).collect())) == [("a", 4), ("w", 3), ("x", 1), ("y", 2)]
+    assert sorted(map(tuple, shop.table("item_ids", second).collect())) == [
+        ("a", 5),
+        ("unsold", 4),
+        ("w", 3),
+        ("x", 1),
+        ("y", 2),
+    ]
     assert not (Path(second.directory) / "scratch").exists()
     with pytest.raises(UserError, match="no event is before"):
         shop.run("build_features", build.run, as_of=datetime(2023, 1, 1))

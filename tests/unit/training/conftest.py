@@ -30,7 +30,9 @@ def write_rows(path: Path, columns: dict[str, np.ndarray], real: int) -> None:
             part = values[group * rows : (group + 1) * rows]
             filler = np.zeros((rows - len(part), *values.shape[1:]), values.dtype)
             part = np.concatenate([part, filler])
-            table[name] = pa.array(list(part), pa.list_(pa.int32())) if part.ndim == 2 else pa.array(part)
+            table[name] = (
+                pa.array(list(part), pa.list_(pa.from_numpy_dtype(part.dtype))) if part.ndim == 2 else pa.array(part)
+            )
         pq.write_table(pa.table(table), path / f"part-{group:05d}.parquet", row_group_size=rows)
 
 
@@ -42,13 +44,18 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     walks = (blocks[:, None] * SIZE + (starts[:, None] + np.arange(LENGTH + 1)) % SIZE + 1).astype(np.int32)
     lengths = random.integers(2, LENGTH + 1, size=130).astype(np.int32)
     items = walks[:, :LENGTH] * (np.arange(LENGTH) < lengths[:, None])
+    times = np.arange(LENGTH, dtype=np.int64) * 3600 * (items > 0)
     counts = np.bincount(items[:100].ravel(), minlength=ITEMS + 1)[1:]
     codes = np.arange(ITEMS, dtype=np.int32)
     names = [f"i{code}" for code in codes]
     vocabulary = {"code": codes, "item_index": codes + 1, "item_id": names, "title": names, "count": counts}
     pq.write_table(pa.table(vocabulary), path / "vocabulary.parquet")
     real = np.ones(100, np.float32)
-    write_rows(path / "sequences", {"items": items[:100], "length": lengths[:100], "row_weight": real}, 100)
+    write_rows(
+        path / "sequences",
+        {"items": items[:100], "times": times[:100], "length": lengths[:100], "row_weight": real},
+        100,
+    )
     targets = np.zeros((30, 3), np.int32)
     targets[:, 0] = walks[np.arange(100, 130), lengths[100:]]
     valid = {"items": items[100:], "length": lengths[100:], "targets": targets}
