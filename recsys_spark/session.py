@@ -17,6 +17,7 @@ def build_session(config: Config, app_name: str) -> SparkSession:
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Python workers of a local master inherit it
     if _is_local(config):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(app_name)
@@ -29,6 +30,8 @@ def build_session(config: Config, app_name: str) -> SparkSession:
         "spark.sql.csv.parser.columnPruning.enabled": "false",
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.ui.showConsoleProgress": "false",
+        # Idle threads of a task's matrix products would spin on the cores that other tasks need.
+        "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
     }
     if not os.environ.get("SPARK_ENV_LOADED"):  # spark-submit has set these up itself
         settings["spark.driver.memory"] = config.spark.driver_memory

@@ -20,7 +20,6 @@ from recsys_spark.datasets.split import FIT_FOLDS, FOLD_NAMES, cut_times, cuts, 
 from recsys_spark.datasets.vocabulary import fold_spans, item_counts, write_vocabulary
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.pipeline.stage import StageContext, StageResult
-from recsys_spark.tables.schemas import TABLES
 
 FORMAT = 1
 """Raised when the same input gives other files."""
@@ -45,7 +44,7 @@ def run(context: StageContext) -> StageResult:
     )
     users = context.write_table("histories", table)
     spark = context.spark
-    written = spark.read.schema(TABLES["histories"].schema).parquet(str(context.run_directory / "histories"))
+    written = context.written_table("histories")
     scratch = context.new_directory("scratch")
     try:
         item_counts(written).write.parquet(str(scratch / "counts"))

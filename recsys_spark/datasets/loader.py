@@ -17,6 +17,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from petastorm import make_batch_reader
 
+# It goes on to say so with each file that it reads.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")
+
 Arrays = dict[str, np.ndarray]
 
 

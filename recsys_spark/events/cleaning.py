@@ -23,7 +23,6 @@ from recsys_spark.events.quality import (
 from recsys_spark.events.rows import FILE, HASH, ORDER, RAW
 from recsys_spark.events.sources import read_source
 from recsys_spark.pipeline.stage import StageContext, StageResult
-from recsys_spark.tables.schemas import TABLES
 
 
 def run(context: StageContext) -> StageResult:
@@ -44,9 +43,7 @@ def run(context: StageContext) -> StageResult:
     some_bad = bool(rows.get["quarantined"])
     rejected = quarantine(judged if some_bad else judged.limit(0), context.run_id)
     quarantined = context.write_table("quarantine", observe_reasons(rejected, reasons, bad))
-    written = context.spark.read.schema(TABLES["clean_events"].schema).parquet(
-        str(context.run_directory / "clean_events")
-    )
+    written = context.written_table("clean_events")
     items = written.select("item_id").distinct().count()
     rows_in = _reconciled(int(rows.get["rows"]), kept + int(clean.get["duplicates"]) + quarantined, judged)
     report = quality_report(rows_in, clean.get, quarantined, bad.get if some_bad else {}, items)

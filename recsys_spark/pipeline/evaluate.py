@@ -41,7 +41,7 @@ def run(context: StageContext) -> StageResult:
     lists = _lists(context, model, "test", TEST, {FUSED: settings})
     rows = context.write_table("evaluation_recommendations", lists)
     context.progress(f"{rows} rows of test lists")
-    written = context.spark.read.parquet(str(context.run_directory / "evaluation_recommendations"))
+    written = context.written_table("evaluation_recommendations")
     metrics = _measured(context, written, TEST, items).persist()
     try:
         context.write_table("evaluation_metrics", metrics.orderBy("repeats", "model", "metric", "k"))
@@ -194,7 +194,7 @@ def _with_fold(histories: DataFrame, fold: int) -> DataFrame:
 
 def _read_metrics(context: StageContext) -> dict[str, dict[str, float]]:
     """Model to its metrics under the names of the contract, such as `test.ndcg_at_10` or `test.ndcg_at_10.drop`."""
-    table = context.spark.read.parquet(str(context.run_directory / "evaluation_metrics"))
+    table = context.written_table("evaluation_metrics")
     values: dict[str, dict[str, float]] = {}
     for row in table.orderBy("model", "repeats", "metric", "k").collect():  # models x metrics: a few hundred rows
         suffix = ".drop" if row["repeats"] == "drop" else ""

@@ -109,6 +109,10 @@ class StageContext:
         self.tables[name] = verified_rows(path, [item.name for item in table.schema])
         return self.tables[name]
 
+    def written_table(self, name: str) -> DataFrame:
+        """A table that this stage has written already, read back: it is computed once, however often it is used."""
+        return self.spark.read.schema(TABLES[name].schema).parquet(str(self.run_directory / name))
+
 
 def verified_rows(path: Path, columns: list[str]) -> int:
     """Rows of a written Parquet directory, from its footers, after checking that Spark finished it with our columns."""

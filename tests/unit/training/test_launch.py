@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -25,10 +25,8 @@ def test_two_processes_train_what_one_does_for_the_same_global_batch(spark, make
     alone = train(one)
     losses = {}
     for spec in (one, two):
-        lines_of = (tmp_path / spec.work / "curve.jsonl").read_text().splitlines()
-        losses[spec.num_processes] = [
-            json.loads(x)["loss"] for x in lines_of if '"epoch", ' in x or '"event": "epoch"' in x
-        ]
+        curve = [json.loads(line) for line in (Path(spec.work) / "curve.jsonl").read_text().splitlines()]
+        losses[spec.num_processes] = [point["loss"] for point in curve if point["event"] == "epoch"]
     assert len(losses[2]) == 3
     assert losses[2] == pytest.approx(losses[1], rel=0.1)
     assert result["valid_ndcg_at_10"] == pytest.approx(alone["valid_ndcg_at_10"], abs=0.1)
@@ -64,7 +62,7 @@ def test_after_the_last_retry_it_fails(spark, make_spec, monkeypatch):
     Flaky.launches = 0
     with pytest.raises(RuntimeError, match="training failed 2 times"):
         launch(spark, make_spec(epochs=1), 1, silent, silent)
-    assert "OMP_WAIT_POLICY" not in os.environ or Flaky.launches == 2
+    assert Flaky.launches == 2
 
 
 def test_more_processes_than_slots_are_refused_in_one_line(spark, make_spec):
