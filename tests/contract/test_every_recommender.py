@@ -58,7 +58,7 @@ def test_popularity_is_the_decayed_count_of_each_item(shop):
     counts = dict.fromkeys(range(ITEMS), 0.0)
     for user in EVERYONE:
         for time, group, number in train_events(user):
-            counts[shop.codes([(group, number)])[0]] += 0.5 ** ((CUT - time) / DAY / 28.0)
+            counts[shop.codes([(group, number)])[0]] += 0.5 ** ((CUT - time) / DAY / 7.0)  # the default half-life
     scores = shop.recommender("popularity").score(shop.batch([0, 1])).scores
     expected = torch.tensor([counts[code] for code in range(ITEMS)])
     torch.testing.assert_close(scores, expected.repeat(2, 1))
