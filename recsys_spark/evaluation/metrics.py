@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-METRICS = ("ndcg", "recall", "precision", "hit_rate", "map", "mrr", "coverage")
+EXACT = "decimal(30, 15)"
+"""Type in which metrics are summed: exact, so that the order of rows does not matter."""
 
 
 def user_metrics(lists: DataFrame, relevant: DataFrame, ks: Sequence[int]) -> DataFrame:
@@ -69,7 +70,8 @@ def mean_metrics(lists: DataFrame, relevant: DataFrame, num_items: int, ks: Sequ
         (F.countDistinct(F.when(F.col("rank") <= k, F.col("item_id"))) / F.lit(float(num_items))).alias(f"coverage_{k}")
         for k in ks
     ]
-    sums = per_user.groupBy("model").agg(*[F.sum(name).alias(name) for name in names])
+    # Sums of doubles depend on the order of rows in their last digit; sums of decimals do not.
+    sums = per_user.groupBy("model").agg(*[F.sum(F.col(name).cast(EXACT)).cast("double").alias(name) for name in names])
     wide = (
         lists.groupBy("model")
         .agg(*covered)

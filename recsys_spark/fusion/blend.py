@@ -72,13 +72,15 @@ def blend(
 
     Users whom no component of a setting can score take the `fallback` recommender's scores as they are.
     """
-    wanted = {c.name for setting in settings for c in setting.components} | ({fallback} if fallback else set())
+    taking_part = {component.name for setting in settings for component in setting.components}
     can = {}
     sums: list[Tensor | None] = [None] * len(settings)
     blocks: list[dict[str, ComponentBlock]] = [{} for _ in settings]
     fallback_row: Tensor | None = None
     for name, recommender in recommenders.items():
-        if name not in wanted and observe is None:
+        if name not in taking_part and observe is None:
+            if name == fallback:
+                fallback_row = recommender.score(batch.rows(0, 1)).scores[:1]
             continue
         result = recommender.score(batch)
         can[name] = result.can_score

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recsys_spark.fusion.normalise import stable_topk
+from recsys_spark.fusion.normalise import mean_and_deviation, stable_topk
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,8 @@ class CandidateCollector:
 
     def __call__(self, name: str, scores_BI: Tensor, can_score: Tensor) -> None:
         """Keep the best items and the statistics of one component."""
-        deviation, mean = torch.std_mean(scores_BI, dim=1, correction=0)
-        deviation = deviation.clamp_min(1e-12)
-        standard = (scores_BI - mean[:, None]) / deviation[:, None]
+        mean, deviation = mean_and_deviation(scores_BI)
+        standard = (scores_BI - mean) / deviation
         sums = torch.stack([torch.logsumexp(standard / t, dim=1) for t in self._temperatures], dim=1)
         self.statistics[name] = (mean, deviation, sums)
         self.can_score[name] = can_score

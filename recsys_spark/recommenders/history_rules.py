@@ -14,6 +14,9 @@ from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.decayed import HistoryItems, decayed_items
 from recsys_spark.recommenders.pairs import find_pairs
 
+MOST_DAYS = 1 << 16
+"""Purchases longer ago count as that many days ago (180 years)."""
+
 
 class HistoryRules(Recommender):
     """Repurchase: r_ui = p_i x sum over the user's events e of i of w_e 0.5^(age_e / half-life); 0 for other items.
@@ -48,7 +51,7 @@ class HistoryRules(Recommender):
         """Kind `repurchase`: the item itself where the user had it, and the median days between its purchase days."""
         history = decayed_items(batch, self.num_items, self.half_life_days)
         had = find_pairs(history.users * self.num_items + history.items, self._pairs(items_BK)) >= 0
-        pairs, medians = self._median_gaps(batch)
+        pairs, medians = self._median_gaps(batch, self._pairs(items_BK))
         place = find_pairs(pairs, self._pairs(items_BK))
         values = torch.cat([medians, torch.full((1,), float("nan"))])[place]
         return Evidence(kind="repurchase", items=torch.where(had, items_BK, -1), values=values)
@@ -59,14 +62,16 @@ class HistoryRules(Recommender):
     def _pairs(self, items_BK: Tensor) -> Tensor:
         return torch.arange(items_BK.shape[0])[:, None] * self.num_items + items_BK
 
-    def _median_gaps(self, batch: UserBatch) -> tuple[Tensor, Tensor]:
-        """Sorted keys (user x I + item) of what was bought on two days or more, and the median gap in days of each."""
+    def _median_gaps(self, batch: UserBatch, wanted_BK: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the wanted keys (user x I + item) those bought on two days or more, and their median gaps in days."""
+        keys = batch.users * self.num_items + batch.items
         bought = torch.isin(batch.event_types, torch.tensor(self.purchase_types, dtype=torch.int64))
-        keys = (batch.users * self.num_items + batch.items)[bought]
-        days = torch.ceil(batch.ages[bought]).long()  # days back from the moment: a day is (n-1, n]
-        purchases = torch.unique(torch.stack([keys, days], 1), dim=0)  # sorted by key, then by day
-        same = purchases[1:, 0] == purchases[:-1, 0]
-        gap_keys, gaps = purchases[1:, 0][same], (purchases[1:, 1] - purchases[:-1, 1])[same]
+        bought &= find_pairs(wanted_BK.flatten().sort().values, keys) >= 0
+        days = torch.ceil(batch.ages[bought]).long().clamp_(0, MOST_DAYS - 1)  # days back: a day is (n-1, n]
+        purchases = torch.unique(keys[bought] * MOST_DAYS + days)  # sorted by key, then by day
+        of_key, day = purchases // MOST_DAYS, purchases % MOST_DAYS
+        same = of_key[1:] == of_key[:-1]
+        gap_keys, gaps = of_key[1:][same], (day[1:] - day[:-1])[same]
         order = torch.argsort(gaps, stable=True)
         order = order[torch.argsort(gap_keys[order], stable=True)]
         pairs, sizes = torch.unique_consecutive(gap_keys, return_counts=True)
