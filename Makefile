@@ -13,7 +13,7 @@ OVERRIDES := $(if $(WORKSPACE),--set workspace=$(WORKSPACE))
 WITH_JAVA = export JAVA_HOME="$$(scripts/ensure_java.sh)" && test -n "$$JAVA_HOME" &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo summary ui test test-all test-extra lint format docs dist clean
+.PHONY: help setup java demo summary test test-all test-extra lint format docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)

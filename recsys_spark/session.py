@@ -1,58 +1,196 @@
-"""The one place that builds a SparkSession."""
+"""The one place that builds a SparkSession, and what a session brings to its tasks."""
 
 from __future__ import annotations
 
+import atexit
+import hashlib
+import io
 import os
+import re
+import shutil
 import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+import recsys_spark
 from recsys_spark.config import Config
+from recsys_spark.errors import UserError
+
+REQUIRED = {
+    "spark.sql.session.timeZone": "UTC",
+    # Corrupt CSV rows are only recognised when every column is parsed.
+    "spark.sql.csv.parser.columnPruning.enabled": "false",
+}
+"""What the tables' meaning depends on: set whatever spark-submit says."""
+DEFAULTS = {
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.ui.showConsoleProgress": "false",
+    # Idle threads of a task's matrix products would spin on the cores that other tasks need.
+    "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
+}
+"""What is set where spark-submit, spark-defaults.conf or `spark.conf` say nothing."""
+SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
+MASTER = re.compile(r"local(\[.+\])?|local-cluster\[.+\]|spark://.+|yarn|k8s://.+")
+HEAP = re.compile(r"[1-9]\d*[kKmMgGtT]")
+EARLIEST = (1980, 1, 1, 0, 0, 0)
+"""The first time that a zip can hold."""
 
 
 def build_session(config: Config, app_name: str) -> SparkSession:
     """The session of a job: what spark-submit set stays, our defaults fill the rest, `spark.conf` wins.
 
-    Python workers run this interpreter unless PYSPARK_PYTHON says otherwise; time is UTC everywhere.
+    Only the settings that the tables' meaning depends on are set in any case (time is UTC everywhere). Python workers
+    run this interpreter unless PYSPARK_PYTHON says otherwise; off local masters they get this package. Raises UserError
+    where Spark does not start.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Python workers of a local master inherit it
-    if _is_local(config):
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    builder = SparkSession.builder.appName(app_name)
-    if config.spark.master:
-        builder = builder.master(config.spark.master)
-    settings = {
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # Corrupt CSV rows are only recognised when every column is parsed.
-        "spark.sql.csv.parser.columnPruning.enabled": "false",
-        "spark.sql.parquet.compression.codec": "zstd",
-        "spark.ui.showConsoleProgress": "false",
-        # Idle threads of a task's matrix products would spin on the cores that other tasks need.
-        "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
-    }
-    if not os.environ.get("SPARK_ENV_LOADED"):  # spark-submit has set these up itself
-        settings["spark.driver.memory"] = config.spark.driver_memory
-        settings["spark.ui.enabled"] = "false"
-    if config.spark.shuffle_partitions:
-        settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
-    elif _is_local(config):
-        settings["spark.sql.shuffle.partitions"] = str(2 * (os.cpu_count() or 1))
-    if config.tables.catalog:  # views that outlive the session need a metastore
-        settings["spark.sql.catalogImplementation"] = "hive"
-    for key, value in {**settings, **config.spark.conf}.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
+    _check(config)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    with _one_line():
+        if not submitted:
+            _prepare_java(config)
+        SparkContext._ensure_initialized(conf=_launch_settings(config))  # spark-submit has started it already
+        # With the JVM there, a SparkConf holds what spark-submit and spark-defaults.conf set.
+        given = dict(SparkConf().getAll())
+        builder = SparkSession.builder
+        for key, value in _settings(config, app_name, given, submitted).items():
+            builder = builder.config(key, value)
+        session = builder.getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        if is_local_master(session.sparkContext.master):
+            if not session.sparkContext.getConf().contains(SHUFFLE_PARTITIONS):
+                session.conf.set(SHUFFLE_PARTITIONS, str(2 * total_cores(session)))
+        else:
+            _ship_package(session.sparkContext)
     return session
 
 
-def _is_local(config: Config) -> bool:
-    return (config.spark.master or os.environ.get("MASTER") or "local").startswith("local")
+def is_local_master(master: str | None) -> bool:
+    """Do tasks run within the driver's JVM, on its host."""
+    return master is not None and (master == "local" or master.startswith("local["))
 
 
 def total_cores(spark: SparkSession) -> int:
     """Task slots of the session's cluster, as Spark sees them now."""
     return int(spark.sparkContext.defaultParallelism)
+
+
+@cache
+def process_folder() -> Path:
+    """A folder for what tasks fetch from the driver: Spark serves files from where they are, at any later time."""
+    folder = tempfile.mkdtemp(prefix="recsys_spark-driver-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@cache
+def package_archive() -> Path:
+    """The zip of this package, from which Python imports it; a changed package has another name."""
+    home = Path(recsys_spark.__file__).parent.parent
+    if home.is_file():  # it was imported from a zip itself
+        return home
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
+        for source in sorted((home / recsys_spark.__name__).rglob("*.py")):
+            target.writestr(zipfile.ZipInfo(source.relative_to(home).as_posix(), EARLIEST), source.read_bytes())
+    content = buffer.getvalue()
+    archive = process_folder() / f"recsys_spark-{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    archive.write_bytes(content)
+    return archive
+
+
+def _check(config: Config) -> None:
+    """Refuse what spark-submit and Java would only answer with pages of their own."""
+    master, memory = config.spark.master, config.spark.driver_memory
+    if master and not MASTER.fullmatch(master):
+        raise UserError(
+            f"spark.master {master!r} is no Spark master; write local[*], spark://HOST:PORT, yarn or k8s://URL"
+        )
+    if not HEAP.fullmatch(memory):
+        raise UserError(f"spark.driver_memory {memory!r} is no size for Java; write a number and a unit, such as 4g")
+
+
+def _prepare_java(config: Config) -> None:
+    """See that there is a Java to start, and on a local master keep it off the network."""
+    home = os.environ.get("JAVA_HOME")
+    if not shutil.which(f"{home}/bin/java" if home else "java"):
+        place = f"JAVA_HOME ({home})" if home else "PATH"
+        raise UserError(f"Spark needs Java 17 or 21, and there is none in {place}; install it or set JAVA_HOME")
+    if _surely_local(config.spark.conf.get("spark.master") or config.spark.master):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+def _launch_settings(config: Config) -> SparkConf:
+    """What the driver's JVM must know when it starts."""
+    settings = {"spark.driver.memory": config.spark.driver_memory}
+    if config.spark.master:
+        settings["spark.master"] = config.spark.master
+    return SparkConf(loadDefaults=False).setAll(list((settings | config.spark.conf).items()))
+
+
+def _surely_local(master: str | None) -> bool:
+    """Will the master be local: it says so, or nothing could say anything else."""
+    if master:
+        return is_local_master(master)
+    folder = os.environ.get("SPARK_CONF_DIR") or f"{os.environ.get('SPARK_HOME', '')}/conf"
+    named = os.environ.get("MASTER") or os.environ.get("PYSPARK_SUBMIT_ARGS")
+    return not named and not Path(folder, "spark-defaults.conf").exists()
+
+
+def _settings(config: Config, app_name: str, given: Mapping[str, str], submitted: bool) -> dict[str, str]:
+    """What to set on top of what is given already."""
+    defaults = dict(DEFAULTS)
+    if not submitted:
+        defaults["spark.ui.enabled"] = "false"
+    if config.spark.shuffle_partitions:
+        defaults[SHUFFLE_PARTITIONS] = str(config.spark.shuffle_partitions)
+    if config.tables.catalog:  # views that outlive the session need a metastore
+        defaults["spark.sql.catalogImplementation"] = "hive"
+    settings = {key: value for key, value in defaults.items() if key not in given} | REQUIRED
+    if config.spark.master:
+        settings["spark.master"] = config.spark.master
+    name = given.get("spark.app.name", "")
+    if not name or name.endswith(".py") or name == "pyspark-shell":  # what spark-submit says where nobody named it
+        settings["spark.app.name"] = app_name
+    return settings | config.spark.conf
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn Spark's and Java's failures to start into a sentence."""
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise UserError(f"Spark did not start: {_cause(error)}") from error
+    except (PySparkException, Py4JError, OSError) as error:
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        hint = "; Java's own message stands above" if "JAVA_GATEWAY_EXITED" in line else ""
+        raise UserError(f"Spark did not start: {line}{hint}") from error
+
+
+def _cause(error: Py4JJavaError) -> str:
+    """The first line of the innermost Java exception that says anything."""
+    exception, message = error.java_exception, ""
+    while exception is not None:
+        message = exception.getMessage() or message
+        exception = exception.getCause()
+    return next(iter(message.strip().splitlines()), "the cause is unknown")
+
+
+def _ship_package(context: SparkContext) -> None:
+    """Give executors this package, from which tasks' functions are imported, unless spark-submit did."""
+    archive = package_archive()
+    if not any(path.endswith(f"/{archive.name}") for path in context.listFiles):
+        context.addPyFile(str(archive))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,26 @@ UPSTREAM = {
 }
 
 
+class Tracked:
+    """Stands in for the stage's MLflow run, and keeps what was logged."""
+
+    def __init__(self) -> None:
+        self.artifacts: dict[str, bytes] = {}
+        """Content of each logged file by its place among the artifacts."""
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        self.artifacts[f"{folder}/{path.name}" if folder else path.name] = path.read_bytes()
+
+    def log_json(self, obj: Any, artifact_file: str) -> None:
+        self.artifacts[artifact_file] = json.dumps(obj).encode()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None: ...
+
+    def log_params(self, params: Mapping[str, Any]) -> None: ...
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None: ...
+
+
 class Shop:
     """A workspace with the stages that were run in it."""
 
@@ -29,6 +50,9 @@ class Shop:
         self.root = root
         self.workspace = Workspace(str(root / "workspace"))
         self.settings = config
+        self.tracked = Tracked()
+        self.told: list[str] = []
+        """The log lines."""
 
     def config(self, **changes: Any) -> Config:
         return Config.model_validate({**self.settings, **changes})
@@ -50,9 +74,9 @@ class Shop:
             inputs={name: self.workspace.require(name) for name in UPSTREAM[stage]},
             run_directory=self.workspace.new_run_directory(stage, run_id),
             session=lambda: self.spark,
-            progress=lambda message: None,
+            progress=self.told.append,
             tracker=cast(Any, None),
-            tracked=cast(Any, None),
+            tracked=cast(Any, self.tracked),
             run_part=cast(Any, None),
         )
         result = body(context)

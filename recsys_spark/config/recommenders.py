@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from recsys_spark.config.sections import Positive, PositiveFloat, Section
+from recsys_spark.config.sections import NotNegative, Positive, PositiveFloat, Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -21,7 +21,7 @@ class Popularity(Section):
 class Repurchase(Section):
     """Recency-frequency: what a user bought often and lately, weighed by how often the item is bought again."""
 
-    half_lives_days: tuple[PositiveFloat, ...] = (30.0, 60.0, 120.0, 240.0)
+    half_lives_days: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (30.0, 60.0, 120.0, 240.0)
     """Half-lives tried for the decayed frequency; the best on the last part of the parameter window is kept."""
     smoothing: PositiveFloat = 10.0
     """Buyers of prior strength with which an item's share of repeat buyers is drawn to the mean."""
@@ -82,7 +82,7 @@ class Neural(Section):
     """Sequences in a step, over all processes."""
     learning_rate: PositiveFloat = 0.01
     """Adam's peak learning rate."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     """Steps over which the learning rate rises to its peak."""

@@ -74,4 +74,11 @@ class Config(Section):
                 f"datasets.row_groups ({self.datasets.row_groups}) must be a multiple of "
                 f"training.num_processes ({self.training.num_processes})"
             )
+        for name in ("mfn", "gru"):
+            size = getattr(self.recommenders, name).batch_size
+            if size % self.training.num_processes:
+                raise ValueError(
+                    f"recommenders.{name}.batch_size ({size}) must be a multiple of "
+                    f"training.num_processes ({self.training.num_processes})"
+                )
         return self

@@ -12,7 +12,9 @@ from recsys_spark.events.types import EVENT_TYPES
 RecommenderName = Literal["popularity", "repurchase", "item_knn", "ease", "mfn", "gru"]
 Repeats = Literal["allow", "drop"]
 Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+EVENT_WEIGHTS = {"purchase": 1.0, "add_to_cart": 0.5, "click": 0.2, "view": 0.1, "search": 0.0}
 EVENT_COLUMNS = ("user_id", "item_id", "event_time", "event_type", "quantity", "price", "order_id")
 CATALOG_COLUMNS = ("item_id", "title", "description", "category", "brand", "price")
 
@@ -28,7 +30,7 @@ class Files(Section):
 
     format: Literal["csv", "json", "parquet", "table", "package"]
     """How the rows are stored; `package` is a data file inside an installed Python package."""
-    path: str | tuple[str, ...]
+    path: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """A path, a glob or a list of them; a table's name for `table`; `package/file.parquet` for `package`."""
     options: dict[str, str] = {}
     """Options handed to Spark's reader, such as `{header: "true", sep: ";"}`."""
@@ -102,16 +104,23 @@ class Split(Section):
 class Evaluation(Section):
     """What is measured on the test window."""
 
-    k: tuple[Positive, ...] = (10, 20)
+    k: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20)
     """List lengths at which the metrics are computed."""
     repeats: Literal["allow", "drop", "both"] = "both"
-    """May items of the user's history be recommended: allow, drop, or measure both."""
+    """May items that the user had a target event with before be recommended: allow, drop, or measure both."""
     target_events: tuple[str, ...] = ("purchase",)
     """Event types that make an item relevant."""
     cold: Literal["exclude", "miss"] = "exclude"
     """Items unknown before the window: left out of relevance, or kept as misses."""
     refit: bool = False
     """Fit the parameters of the reported models on train and valid instead of train alone."""
+
+    @field_validator("k")
+    @classmethod
+    def _each_once(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(lengths)) != len(lengths):
+            raise ValueError("names a length twice")
+        return lengths
 
     @field_validator("target_events")
     @classmethod
@@ -134,15 +143,22 @@ class Fusion(Section):
     k: Positive = 20
     """Length of the published lists."""
     repeats: Repeats = "allow"
-    """May the published lists hold items of the user's history."""
+    """May the published lists hold items that the user had a target event with before."""
     optimise_k: Positive = 10
     """The K of the NDCG@K that the search of weights maximises."""
     search_users: Annotated[int, Field(gt=0, le=20000)] = 1000
     """Seeded valid users on which weights are searched."""
-    search_candidates: Annotated[int, Field(gt=0, le=1000)] = 200
-    """Top items of each component that take part in the search."""
+    search_candidates: Annotated[int, Field(ge=200, le=1000)] = 200
+    """Top items of each component that take part in the search; with `search_users` at most a million, since the
+    driver holds the table."""
     min_gain: Annotated[float, Field(ge=0)] = 0.0005
     """NDCG that a further component must add to be taken into the fusion."""
+
+    @model_validator(mode="after")
+    def _fits_the_driver(self) -> Fusion:
+        if self.search_users * self.search_candidates > 1_000_000:
+            raise ValueError("search_users x search_candidates must be at most 1,000,000: the driver holds the table")
+        return self
 
 
 class Datasets(Section):
@@ -154,8 +170,21 @@ class Datasets(Section):
     """Windows kept of one user's history: the most recent ones."""
     row_groups: Positive = 8
     """Row groups of equal size in each dataset: at least the number of training processes, and a multiple of it."""
-    event_weights: dict[str, float] = {"purchase": 1.0, "add_to_cart": 0.5, "click": 0.2, "view": 0.1, "search": 0.0}
-    """Weight of an event of each type in the user-item matrix; a type that is not named weighs 0."""
+    event_weights: dict[str, NotNegative] = EVENT_WEIGHTS
+    """Weight of an event of each type in the user-item matrix; types that are not named keep these."""
+
+    @field_validator("event_weights", mode="before")
+    @classmethod
+    def _over_the_defaults(cls, given: object) -> object:
+        return {**EVENT_WEIGHTS, **given} if isinstance(given, dict) else given
+
+    @field_validator("event_weights")
+    @classmethod
+    def _of_known_types(cls, weights: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(set(weights) - set(EVENT_TYPES))
+        if unknown:
+            raise ValueError(f"unknown event types {unknown}; known are {list(EVENT_TYPES)}")
+        return weights
 
 
 class Training(Section):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from recsys_spark.config import Config
 from recsys_spark.datasets.histories import histories
@@ -18,10 +19,11 @@ from recsys_spark.datasets.petastorm_writer import write_dataset
 from recsys_spark.datasets.sequences import MAX_TARGETS, SEQUENCES, VALID_USERS, sequence_rows, valid_rows
 from recsys_spark.datasets.split import FIT_FOLDS, FOLD_NAMES, cut_times, cuts, iso, require_folds
 from recsys_spark.datasets.vocabulary import fold_spans, item_counts, write_vocabulary
+from recsys_spark.errors import UserError
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.pipeline.stage import StageContext, StageResult
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same input gives other files."""
 
 
@@ -30,7 +32,7 @@ def run(context: StageContext) -> StageResult:
 
     Facts: `num_items`, `num_rows` and `versions` of each fit, `cut_times` of select, test and publish (epoch seconds),
     `valid_start` and `test_start` (ISO 8601, null for leave_one_out) and the `folds`. Raises UserError where a fold has
-    no event.
+    no event, or every event weighs 0.
     """
     config = context.config
     assert context.as_of is not None, "build_datasets reads events, so its date is known"
@@ -51,6 +53,7 @@ def run(context: StageContext) -> StageResult:
         counts = spark.read.parquet(str(scratch / "counts"))
         spans, fingerprints = fold_spans(counts)
         require_folds(config.split, bounds, spans)
+        require_weights(counts, config)
         output = context.new_directory("datasets")
         fits = ("select", "test", "publish") if config.evaluation.refit else ("select", "publish")
         items = context.read_table("items")
@@ -76,6 +79,17 @@ def run(context: StageContext) -> StageResult:
         "folds": folds,
     }
     return StageResult(metrics=metrics, facts=facts)
+
+
+def require_weights(counts: DataFrame, config: Config) -> None:
+    """Raise UserError where no event has a weight above 0: nothing could be learned from them."""
+    heaviest = counts.agg(F.max("weight")).collect()[0][0]
+    if not heaviest > 0:
+        weighed = ", ".join(f"{name} {weight:g}" for name, weight in config.datasets.event_weights.items())
+        raise UserError(
+            f"datasets.event_weights: every event weighs 0: none is of a type that has a weight ({weighed}); "
+            f"give the log's types a weight, or map them to {', '.join(EVENT_TYPES)} by source.event_types"
+        )
 
 
 def build_fit(

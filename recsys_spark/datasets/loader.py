@@ -47,12 +47,6 @@ def check_dataset(dataset_path: str | Path, world_size: int) -> int:
     return sizes[0]
 
 
-def steps_per_epoch(dataset_path: str | Path, batch_size: int, world_size: int) -> int:
-    """Batches that each worker gets from `batches`."""
-    rows = check_dataset(dataset_path, world_size) * len(list(Path(dataset_path).glob("*.parquet"))) // world_size
-    return -(-rows // batch_size)
-
-
 def batches(
     dataset_path: str | Path,
     columns: Sequence[str],

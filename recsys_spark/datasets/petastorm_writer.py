@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
@@ -64,7 +65,7 @@ def write_dataset(
     def gather(key: tuple[pa.Scalar, ...], table: pa.Table) -> pa.Table:
         bucket = key[0].as_py()
         ordered = table.take(
-            pa.compute.sort_indices(table, [(KEY, "ascending"), ("user_index", "ascending"), (TIE, "ascending")])
+            pc.sort_indices(table, [(KEY, "ascending"), ("user_index", "ascending"), (TIE, "ascending")])
         )
         _replace(ordered.select(content.names).cast(content), loose / f"{bucket}.parquet", max(1, len(ordered)))
         return pa.table({"bucket": pa.array([bucket], pa.int32()), "rows": pa.array([len(ordered)], pa.int64())})

@@ -14,8 +14,9 @@ from recsys_spark.datasets.flat import FlatHistories, Ints, hashed
 from recsys_spark.datasets.petastorm_writer import BUCKET, KEY, TIE, ints, list_of, lists, spark_schema
 from recsys_spark.datasets.split import TRAIN, VALID
 
-MAX_TARGETS = 50
-"""Targets kept of a valid user: the first ones."""
+MAX_TARGETS = 200
+"""Targets kept of a valid user: the first ones. Those beyond count as misses, so there must be room for a household's
+purchases of the valid window."""
 CHUNK = 20_000
 """Windows that are padded at once."""
 SEQUENCES = pa.schema(

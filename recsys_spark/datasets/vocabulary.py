@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.datasets.flat import FlatHistories, hashed
 
-COUNTS = "fold int, item_index int, count bigint, first bigint, last bigint, fingerprint bigint"
+COUNTS = "fold int, item_index int, count bigint, first bigint, last bigint, weight float, fingerprint bigint"
 VOCABULARY = pa.schema(
     [
         pa.field("code", pa.int32(), nullable=False),
@@ -29,7 +29,7 @@ Batches = Iterable[pa.RecordBatch]
 
 
 def item_counts(histories: DataFrame) -> DataFrame:
-    """One row a fold and item: events, first and last time (epoch seconds), and a fingerprint of those events.
+    """One row a fold and item: events, first and last time (epoch seconds), highest weight, and their fingerprint.
 
     The fingerprint is the exclusive or of a hash of each event (user, place in the history, item, type, time): the same
     whatever the order of rows, and different when an event changes.
@@ -39,6 +39,7 @@ def item_counts(histories: DataFrame) -> DataFrame:
         F.sum("count").alias("count"),
         F.min("first").alias("first"),
         F.max("last").alias("last"),
+        F.max("weight").alias("weight"),
         F.bit_xor("fingerprint").alias("fingerprint"),
     )
 
@@ -60,9 +61,11 @@ def _count_items(batches: Batches) -> Batches:
             pa.array(np.diff(np.r_[starts, len(items)]), pa.int64()),
             pa.array(np.minimum.reduceat(times, starts), pa.int64()),
             pa.array(np.maximum.reduceat(times, starts), pa.int64()),
+            pa.array(np.maximum.reduceat(flat.weights[order], starts), pa.float32()),
             pa.array(np.bitwise_xor.reduceat(prints[order], starts), pa.int64()),
         ]
-        yield pa.RecordBatch.from_arrays(columns, ["fold", "item_index", "count", "first", "last", "fingerprint"])
+        names = ["fold", "item_index", "count", "first", "last", "weight", "fingerprint"]
+        yield pa.RecordBatch.from_arrays(columns, names)
 
 
 def fold_spans(counts: DataFrame) -> tuple[dict[int, tuple[int, int, int]], dict[int, int]]:

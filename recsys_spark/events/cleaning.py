@@ -21,34 +21,45 @@ from recsys_spark.events.quality import (
     reasons_met,
 )
 from recsys_spark.events.rows import FILE, HASH, ORDER, RAW
-from recsys_spark.events.sources import read_source
+from recsys_spark.events.sources import file_errors, read_source
+from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.pipeline.stage import StageContext, StageResult
+
+SHOWN_TYPES = 10
+"""Unknown event types that are named in a message."""
 
 
 def run(context: StageContext) -> StageResult:
     """Write clean_events, quarantine and quality/report.json.
 
     Good data is read once, for the clean write; rows in quarantine are read a second time, only where there are any.
-    Raises UserError where there is no row, or none that can be used, and RuntimeError where counts do not
-    reconcile.
+    Raises UserError where there is no row, or none that can be used, where a file turns out broken while it is read,
+    or where no event is of a known type, and RuntimeError where counts do not reconcile.
     """
     config = context.config
     judged = judged_rows(context.spark, config.source)
     rows, clean, bad = Observation("rows"), Observation("clean"), Observation("bad")
     reasons = [*REASONS, *dict.fromkeys(name for source in config.source for name in source.reject)]
-    kept = context.write_table("clean_events", clean_events(observe_rows(judged.drop(RAW, "reasons"), rows), clean))
-    if not kept:
-        raise _nothing_left(judged, reasons, config.source)
-    # An observation of a plan that Spark found empty never comes, so each is asked for only where rows passed it.
-    some_bad = bool(rows.get["quarantined"])
-    rejected = quarantine(judged if some_bad else judged.limit(0), context.run_id)
-    quarantined = context.write_table("quarantine", observe_reasons(rejected, reasons, bad))
+    with file_errors():
+        kept = context.write_table("clean_events", clean_events(observe_rows(judged.drop(RAW, "reasons"), rows), clean))
+        if not kept:
+            raise _nothing_left(judged, reasons, config.source)
+        # An observation of a plan that Spark found empty never comes, so each is asked for only where rows passed it.
+        some_bad = bool(rows.get["quarantined"])
+        rejected = quarantine(judged if some_bad else judged.limit(0), context.run_id)
+        quarantined = context.write_table("quarantine", observe_reasons(rejected, reasons, bad))
+        rows_in = _reconciled(int(rows.get["rows"]), kept + int(clean.get["duplicates"]) + quarantined, judged)
     written = context.written_table("clean_events")
+    if clean.get["unknown_types"]:
+        unknown = _unknown_types(written)
+        if kept == clean.get["unknown_types"]:
+            raise UserError(f"source {_paths(config.source)}: no event is of a known type, only of {unknown}")
+        context.progress(f"events of unknown types count as other: {unknown}")
     items = written.select("item_id").distinct().count()
-    rows_in = _reconciled(int(rows.get["rows"]), kept + int(clean.get["duplicates"]) + quarantined, judged)
     report = quality_report(rows_in, clean.get, quarantined, bad.get if some_bad else {}, items)
     path = context.new_directory("quality") / "report.json"
     path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    context.tracked.log_artifact(path, "quality")
     context.progress(
         f"{report['rows_in']:,} rows: {kept:,} clean, {report['duplicates']:,} duplicates, {quarantined:,} quarantined"
     )
@@ -63,10 +74,9 @@ def judged_rows(spark: SparkSession, sources: tuple[Source, ...]) -> DataFrame:
     frames = []
     for index, source in enumerate(sources):
         key = "source" if len(sources) == 1 else f"source[{index}]"
-        text = source.format in ("csv", "json")
 
-        def check(frame: DataFrame, where: str, source: Source = source, text: bool = text) -> None:
-            check_predicates(frame, source.reject, text, where)
+        def check(frame: DataFrame, where: str, source: Source = source) -> None:
+            check_predicates(frame, source.reject, where)
 
         raw = read_source(spark, source, index, key, check)
         frames.append(with_our_columns(raw, source, f"{key} {', '.join(source.paths)}"))
@@ -108,13 +118,26 @@ def quarantine(judged: DataFrame, run_id: str) -> DataFrame:
     )
 
 
+def _paths(sources: tuple[Source, ...]) -> str:
+    return ", ".join(path for source in sources for path in source.paths)
+
+
 def _nothing_left(judged: DataFrame, reasons: list[str], sources: tuple[Source, ...]) -> UserError:
-    paths = ", ".join(path for source in sources for path in source.paths)
+    paths = _paths(sources)
     counts = judged.agg(F.count(F.lit(1)).alias("rows"), *reason_counts(reasons)).collect()[0].asDict()
     if not counts["rows"]:
         return UserError(f"source {paths}: there are no rows in it; check path and options")
     met = ", ".join(f"{reason} {count}" for reason, count in reasons_met(counts).items())
     return UserError(f"source {paths}: none of {counts['rows']} rows can be used ({met}); check columns and formats")
+
+
+def _unknown_types(clean: DataFrame) -> str:
+    """The types that are not in EVENT_TYPES, the most frequent first, and what to do about them."""
+    unknown = clean.where(~F.col("event_type").isin(*EVENT_TYPES)).groupBy("event_type").count()
+    rows = unknown.orderBy(F.desc("count"), "event_type").limit(SHOWN_TYPES + 1).collect()
+    names = [f"{row['event_type']!r} ({row['count']:,})" for row in rows[:SHOWN_TYPES]]
+    more = " and more" if len(rows) > SHOWN_TYPES else ""
+    return f"{', '.join(names)}{more}; known are {', '.join(EVENT_TYPES)}: set event_type or event_types accordingly"
 
 
 def _reconciled(rows_in: int, rows_out: int, judged: DataFrame) -> int:

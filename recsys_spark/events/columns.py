@@ -45,8 +45,7 @@ def with_our_columns(frame: DataFrame, source: Source, where: str) -> DataFrame:
     UserError for a timestamp format or reject predicate that cannot be used.
     """
     check_timestamp_format(frame, source, where)
-    text_only = source.format in ("csv", "json") or (source.format == "package" and CORRUPT in frame.columns)
-    judged = with_rejections(frame, source.reject, text_only, where)
+    judged = with_rejections(frame, source.reject, where)
     available = own_columns(frame)
     types = {field.name: field.dataType for field in frame.schema}
 
@@ -60,7 +59,7 @@ def with_our_columns(frame: DataFrame, source: Source, where: str) -> DataFrame:
 
     def number(name: str) -> Column:
         found = mapped(name)
-        return F.lit(None).cast("double") if found is None else _number(*found)
+        return F.lit(None).cast("double") if found is None else plain_number(*found)
 
     def present(name: str) -> Column:
         found = mapped(name)
@@ -121,18 +120,18 @@ def plain_text(column: Column, type_: DataType) -> Column:
     return F.nullif(F.trim(column.cast("string")), F.lit(""))
 
 
-def _present(column: Column, type_: DataType) -> Column:
-    if isinstance(type_, (FloatType, DoubleType)):
-        return column.isNotNull() & ~F.isnan(column)
-    return column.isNotNull() if isinstance(type_, NumericType) else plain_text(column, type_).isNotNull()
-
-
-def _number(column: Column, type_: DataType) -> Column:
+def plain_number(column: Column, type_: DataType) -> Column:
     """A finite double, else null."""
     if isinstance(type_, NumericType) and not isinstance(type_, (FloatType, DoubleType)):
         return column.cast("double")
     value = (plain_text(column, type_) if isinstance(type_, StringType) else column).try_cast("double")
     return F.when(~F.isnan(value) & (F.abs(value) != float("inf")), value)
+
+
+def _present(column: Column, type_: DataType) -> Column:
+    if isinstance(type_, (FloatType, DoubleType)):
+        return column.isNotNull() & ~F.isnan(column)
+    return column.isNotNull() if isinstance(type_, NumericType) else plain_text(column, type_).isNotNull()
 
 
 def _time(column: Column, type_: DataType, pattern: str | None) -> Column:

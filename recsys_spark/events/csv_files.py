@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
@@ -14,11 +15,22 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys_spark.config.sections import Files
 from recsys_spark.errors import UserError
-from recsys_spark.events.rows import CORRUPT, quoted, require_columns, with_file_position
+from recsys_spark.events.rows import (
+    CORRUPT,
+    FILE,
+    ORDER,
+    own_columns,
+    quoted,
+    refuse_internal,
+    require_columns,
+    with_file_position,
+)
 
 OURS = {"mode", "inferschema", "enforceschema", "columnnameofcorruptrecord", "columnpruning", "header"}
 """Reader options that are decided here: every row is kept, every column is text."""
 LISTING = ("pathglobfilter", "recursivefilelookup", "modifiedbefore", "modifiedafter")
+PATTERN = re.compile(r"[\[\]{}*?\\]")
+"""What Hadoop takes for parts of a pattern in a path."""
 MAX_HEADER_LINES = 100
 Check = Callable[[DataFrame, str], None]
 
@@ -37,27 +49,34 @@ def read_csv(spark: SparkSession, files: Files, where: str, check: Check) -> Dat
 
     A schema is applied by position, so files whose columns stand in another order would swap silently: files are
     grouped by their header line (letter case and blanks aside), each group is read by its own, and the groups are
-    united by name. Raises UserError where a group lacks a mapped column, or `check` says so.
+    united by name. Folders such as `day=2024-01-01` below a configured path add columns. Raises UserError where a group
+    lacks a mapped column, or `check` says so.
     """
     options = {key.lower(): value for key, value in files.options.items()}
     paths = list_files(spark, files, where)
-    groups: dict[tuple[str, ...], list[str]] = {}
+    roots = [options["basepath"]] if "basepath" in options else list(files.paths)
+    bases = _folder_bases(spark, paths, roots)
+    groups: dict[tuple[str | None, tuple[str, ...]], list[str]] = {}
     spelling: dict[str, str] = {}
-    for path, header in zip(paths, _headers(spark, paths, options, where), strict=True):
+    for path, base, header in zip(paths, bases, _headers(spark, paths, options, where), strict=True):
         if header:
-            key = tuple(name.lower() for name in header)
+            key = (base, tuple(name.lower() for name in header))
             groups.setdefault(key, []).append(path)
             for name in header:
                 spelling.setdefault(name.lower(), name)
     if not groups:
         raise UserError(f"{where}: every file is empty")
     frames = []
-    for key, members in groups.items():
-        # The configured paths keep the columns that folder names such as day=2024-01-01 add.
-        from_ = list(files.paths) if len(groups) == 1 else members
-        frame = _read_group(spark, from_, [spelling[name] for name in key], options)
+    patterns = any(PATTERN.search(path) for path in files.paths)
+    for (base, names), members in groups.items():
+        # Below plain paths Spark finds by itself what folder names add; below patterns and for files it is told.
+        as_configured = len(groups) == 1 and (base is None or not patterns)
+        from_ = list(files.paths) if as_configured else [_escaped(path) for path in members]
         label = where if len(groups) == 1 else f"{where} ({members[0]})"
-        require_columns([name for name in frame.columns if not name.startswith("_source_")], files, label)
+        refuse_internal(names, label)
+        below = {} if as_configured or base is None else {"basepath": base}
+        frame = _read_group(spark, from_, [spelling[name] for name in names], {**options, **below})
+        require_columns(own_columns(frame), files, label)
         check(frame, label)
         frames.append(frame)
     return reduce(lambda left, right: left.unionByName(right, allowMissingColumns=True), frames)
@@ -66,6 +85,32 @@ def read_csv(spark: SparkSession, files: Files, where: str, check: Check) -> Dat
 def has_header(options: Mapping[str, str]) -> bool:
     """Does the first line of each file name its columns."""
     return str(options.get("header", "false")).lower() == "true"
+
+
+def _folder_bases(spark: SparkSession, paths: list[str], roots: list[str]) -> list[str | None]:
+    """For each file, the folder above its first folder `name=value` below the root that it is under, or None."""
+    jvm: Any = spark._jvm
+    hadoop: Any = spark.sparkContext._jsc.hadoopConfiguration()
+    tops = []
+    for root in roots:
+        plain, *pattern = PATTERN.split(root, maxsplit=1)
+        location = jvm.org.apache.hadoop.fs.Path((plain[: plain.rfind("/") + 1] or ".") if pattern else root)
+        qualified = location.getFileSystem(hadoop).makeQualified(location)
+        tops.append(str(qualified.toString()).replace("file:///", "file:/"))
+
+    def base(path: str) -> str | None:
+        plain = path.replace("file:///", "file:/")
+        top = max((top for top in tops if plain.startswith(f"{top.rstrip('/')}/")), key=len, default=plain)
+        folders = plain[len(top) :].strip("/").split("/")[:-1]
+        first = next((place for place, folder in enumerate(folders) if "=" in folder), None)
+        return None if first is None else "/".join([top.rstrip("/"), *folders[:first]])
+
+    return [base(path) for path in paths]
+
+
+def _escaped(path: str) -> str:
+    """The path as a pattern that stands for itself alone."""
+    return PATTERN.sub(r"\\\g<0>", path)
 
 
 def _read_group(spark: SparkSession, paths: list[str], columns: list[str], options: Mapping[str, str]) -> DataFrame:
@@ -82,7 +127,7 @@ def _read_group(spark: SparkSession, paths: list[str], columns: list[str], optio
     known = {field.name for field in schema}
     return frame.select(
         *[
-            quoted(name) if name in known or name.startswith("_source_") else quoted(name).cast("string").alias(name)
+            quoted(name) if name in known or name in (FILE, ORDER) else quoted(name).cast("string").alias(name)
             for name in frame.columns
         ]
     )

@@ -9,7 +9,17 @@ from pyspark.sql.types import StringType, StructField, StructType
 from recsys_spark.config.sections import Files
 from recsys_spark.errors import UserError
 from recsys_spark.events.csv_files import Check, list_files
-from recsys_spark.events.rows import CORRUPT, FILE, HASH, ORDER, RAW, quoted, require_columns, with_file_position
+from recsys_spark.events.rows import (
+    CORRUPT,
+    FILE,
+    HASH,
+    ORDER,
+    RAW,
+    quoted,
+    refuse_internal,
+    require_columns,
+    with_file_position,
+)
 
 SAMPLE_ROWS = 1000
 """Rows in which keys are looked for first; all rows are looked through only where a wanted key is not among those."""
@@ -60,6 +70,7 @@ def _keys(objects: DataFrame, files: Files) -> list[str]:
 
 def _parsed(objects: DataFrame, keys: list[str], files: Files, where: str, index: int, check: Check) -> DataFrame:
     folders = [name for name in objects.columns if name not in ("value", FILE, ORDER)]
+    refuse_internal([*keys, *folders], where)
     require_columns([*keys, *folders], files, where)
     schema = StructType([StructField(name, StringType()) for name in [*keys, CORRUPT]])
     options = {key: value for key, value in files.options.items() if key.lower() not in OURS}

@@ -5,59 +5,87 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType
+from pyspark.sql.types import BooleanType, StringType
 
 from recsys_spark.errors import UserError
 
 REJECTED, REJECTIONS = "_rejected", "_rejections"
 ANSI = "spark.sql.ansi.enabled"
-QUOTED = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`)""")
-COMPARED_RIGHT = re.compile(r"([<>=]\s*)(-?\d+)(?![\w.(])")
-COMPARED_LEFT = re.compile(r"(?<![\w.])(\d+)(?=\s*[<>=!])")
-BETWEEN = re.compile(r"(\bbetween\s+)(-?\d+)(\s+and\s+)(-?\d+)(?![\w.(])", re.IGNORECASE)
+WHOLE_NUMBER = re.compile(r"[+-]?\s*\d{1,15}")
+"""Whole numbers that a double holds exactly; longer ones are ids, and are compared as they stand."""
+COMPARISONS = {"EqualTo", "EqualNullSafe", "LessThan", "LessThanOrEqual", "GreaterThan", "GreaterThanOrEqual"}
+"""Spark's names of `= <=> < <= > >=`; the others are these, negated."""
 
 
-def with_rejections(frame: DataFrame, predicates: Mapping[str, str], text: bool, where: str) -> DataFrame:
+def with_rejections(frame: DataFrame, predicates: Mapping[str, str], where: str) -> DataFrame:
     """Add REJECTED boolean, and REJECTIONS array<string>: the predicates that are true. Null and false do not reject.
 
     Conditions are analysed without ANSI, so that a value that does not fit (`Quantity <= 0` over "x") makes the
-    condition null instead of ending the job. `text`: the columns are strings, so that whole numbers are compared as
-    doubles: else Spark would read "0.5" as the whole number 0. Raises UserError where a predicate does not parse,
-    names a column that the file lacks, or is no condition.
+    condition null instead of ending the job, and whole numbers are compared with text as `compared_as_double` says.
+    Raises UserError where a predicate does not parse, names a column that the file lacks, or is no condition.
     """
     with _without_ansi(frame.sparkSession):
         names, rejected = [F.lit(None).cast("string")], F.lit(False)
         for name, predicate in predicates.items():
-            condition = _condition(frame, name, compared_as_double(predicate) if text else predicate, where)
+            condition = _condition(frame, name, predicate, where)
             names.append(F.when(condition, F.lit(name)))
             rejected = rejected | F.coalesce(condition, F.lit(False))
         return frame.select("*", rejected.alias(REJECTED), F.array_compact(F.array(*names)).alias(REJECTIONS))
 
 
-def check_predicates(frame: DataFrame, predicates: Mapping[str, str], text: bool, where: str) -> None:
+def check_predicates(frame: DataFrame, predicates: Mapping[str, str], where: str) -> None:
     """Raise UserError where one of the predicates cannot be applied to the frame's columns."""
-    with_rejections(frame, predicates, text, where)
+    with_rejections(frame, predicates, where)
 
 
-def compared_as_double(predicate: str) -> str:
-    """Write whole numbers that stand beside a comparison as doubles, outside quotes: `x <= 0` becomes `x <= 0D`."""
+def compared_as_double(frame: DataFrame, predicate: str) -> str:
+    """Write whole numbers that are compared with a text column as doubles: `Quantity <= 0` becomes `Quantity <= 0D`.
 
-    def rewrite(part: str) -> str:
-        part = BETWEEN.sub(r"\1\2D\3\4D", part)
-        part = COMPARED_RIGHT.sub(r"\1\2D", part)
-        return COMPARED_LEFT.sub(r"\1D", part)
+    Else Spark would compare as whole numbers, and read the text "0.5" as 0. It is done for a column of `frame` that
+    holds strings and stands alone on the other side of a comparison or before BETWEEN. In expressions, lambdas and IN
+    lists nothing is changed: write `CAST(Quantity AS DOUBLE)` or `0.0` there.
+    """
+    text = {field.name.lower() for field in frame.schema if isinstance(field.dataType, StringType)}
+    jvm: Any = frame.sparkSession._jsparkSession
+    ends: set[int] = set()
 
-    parts = QUOTED.split(predicate)
-    return "".join(part if place % 2 else rewrite(part) for place, part in enumerate(parts))
+    def is_text(node: Any) -> bool:
+        parts = node.nameParts() if _kind(node) == "UnresolvedAttribute" else None
+        return parts is not None and parts.size() == 1 and parts.head().lower() in text
+
+    def look(node: Any) -> None:
+        children = [node.children().apply(place) for place in range(node.children().size())]
+        if _compares(node) and any(is_text(child) for child in children):
+            spans = [(child.origin().startIndex().get(), child.origin().stopIndex().get() + 1) for child in children]
+            ends.update(stop for start, stop in spans if WHOLE_NUMBER.fullmatch(predicate[start:stop]))
+        for child in children:
+            look(child)
+
+    # Spark's own parser knows where each part stands, whatever quotes, raw strings and comments are around it.
+    look(jvm.sessionState().sqlParser().parseExpression(predicate))
+    for end in sorted(ends, reverse=True):
+        predicate = f"{predicate[:end]}D{predicate[end:]}"
+    return predicate
+
+
+def _kind(node: Any) -> str:
+    return str(node.getClass().getSimpleName())
+
+
+def _compares(node: Any) -> bool:
+    return _kind(node) in COMPARISONS or (
+        _kind(node) == "UnresolvedFunction" and node.nameParts().mkString(".").lower() == "between"
+    )
 
 
 def _condition(frame: DataFrame, name: str, predicate: str, where: str) -> Column:
     try:
-        condition = F.expr(predicate)
+        condition = F.expr(compared_as_double(frame, predicate))
         type_ = frame.select("*", condition.alias("_condition")).schema["_condition"].dataType
     except PySparkException as error:
         message = " ".join(str(error).split("SQLSTATE")[0].split())

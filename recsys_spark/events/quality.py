@@ -40,6 +40,7 @@ def observe_clean(frame: DataFrame, observation: Observation) -> DataFrame:
         _count(F.col("_first_of_user")).alias("users"),
         F.unix_micros(F.min("event_time")).alias("first"),
         F.unix_micros(F.max("event_time")).alias("newest"),
+        _count(stays & ~F.col("event_type").isin(*EVENT_TYPES)).alias("unknown_types"),
         *[_count(stays & (F.col("event_type") == name)).alias(f"type:{name}") for name in known],
         *[_count(stays & F.col(name).isNull()).alias(f"null:{name}") for name in OPTIONAL],
     )

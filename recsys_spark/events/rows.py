@@ -39,6 +39,13 @@ def own_columns(frame: DataFrame) -> list[str]:
     return [name for name in frame.columns if name not in INTERNAL]
 
 
+def refuse_internal(columns: Iterable[str], where: str) -> None:
+    """Raise UserError where the file has a column of a name that is used here."""
+    taken = [name for name in columns if name.strip().lower() in INTERNAL]
+    if taken:
+        raise UserError(f"{where}: a column is named {taken[0]!r}, which is used here; rename it in the file")
+
+
 def find_column(available: Iterable[str], wanted: str) -> str | None:
     """The available column that `wanted` names: the same spelling, else the same but for letter case and blanks."""
     names = list(available)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -14,10 +18,20 @@ from recsys_spark.config.sections import Files
 from recsys_spark.errors import UserError
 from recsys_spark.events.csv_files import Check, read_csv
 from recsys_spark.events.json_files import read_json
-from recsys_spark.events.rows import FILE, ORDER, own_columns, require_columns, with_file_position, with_row_text
+from recsys_spark.events.rows import (
+    FILE,
+    ORDER,
+    own_columns,
+    refuse_internal,
+    require_columns,
+    with_file_position,
+    with_row_text,
+)
 
 NANOSECONDS = "spark.sql.legacy.parquet.nanosAsLong"
 """Spark refuses Parquet timestamps in nanoseconds, which pandas writes, unless told to read them as bigint."""
+
+BROKEN_FILE = re.compile(r"\[FAILED_READ_FILE[^]]*\] (?P<message>Encountered error while reading file (?P<file>\S+).*)")
 
 
 def read_source(
@@ -42,6 +56,26 @@ def read_source(
         raise UserError(f"{where}: cannot be read as {files.format} ({message}); check path and format") from None
 
 
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Around an action on rows that were read here: a file that is broken inside is a UserError that names it.
+
+    Spark reads a truncated archive or a second, broken Parquet file only when rows are asked for.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        trace = str(error)
+        found = BROKEN_FILE.search(trace)
+        if found is None:
+            raise
+        # The last cause stands deepest: "Caused by: java.io.EOFException: Unexpected end of input stream".
+        causes = [line.strip() for line in trace.splitlines() if line.startswith("Caused by: ")]
+        cause = causes[-1].removeprefix("Caused by: ") if causes else found["message"]
+        name = unquote(found["file"].rstrip(".")).replace("file:///", "/")
+        raise UserError(f"{name}: cannot be read ({cause[:300]}); replace it or take it out of the path") from None
+
+
 def _read(spark: SparkSession, files: Files, index: int, where: str, check: Check) -> DataFrame:
     if files.format == "package":
         return _read_package(spark, files, index, where, check)
@@ -49,24 +83,26 @@ def _read(spark: SparkSession, files: Files, index: int, where: str, check: Chec
         return read_json(spark, files, where, index, check)
     if files.format == "csv":
         return with_row_text(read_csv(spark, files, where, check), index)
-    frame = _read_table(spark, files) if files.format == "table" else _read_parquet(spark, files)
+    frame = _read_table(spark, files, where) if files.format == "table" else _read_parquet(spark, files, where)
     require_columns(own_columns(frame), files, where)
     check(frame, where)
     return with_row_text(frame, index)
 
 
-def _read_parquet(spark: SparkSession, files: Files) -> DataFrame:
+def _read_parquet(spark: SparkSession, files: Files, where: str) -> DataFrame:
     spark.conf.set(NANOSECONDS, "true")
-    return with_file_position(spark.read.options(**files.options).parquet(*files.paths), indexed=True)
+    frame = spark.read.options(**files.options).parquet(*files.paths)
+    refuse_internal(frame.columns, where)
+    return with_file_position(frame, indexed=True)
 
 
-def _read_table(spark: SparkSession, files: Files) -> DataFrame:
-    frames = [
-        spark.read.options(**files.options)
-        .table(name)
-        .select("*", F.lit(name).alias(FILE), F.monotonically_increasing_id().alias(ORDER))
-        for name in files.paths
-    ]
+def _read_table(spark: SparkSession, files: Files, where: str) -> DataFrame:
+    frames = []
+    for name in files.paths:
+        frame = spark.read.options(**files.options).table(name)
+        refuse_internal(frame.columns, where)
+        position = (F.lit(name).alias(FILE), F.monotonically_increasing_id().alias(ORDER))
+        frames.append(frame.select("*", *position))
     united = frames[0]
     for frame in frames[1:]:
         united = united.unionByName(frame, allowMissingColumns=True)

@@ -9,15 +9,20 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UserError
+from recsys_spark.events.sources import file_errors
 from recsys_spark.features.ids import assign_dense
 from recsys_spark.features.items import describe, read_catalog
 from recsys_spark.pipeline.stage import StageContext, StageResult
 
 
+@file_errors()
 def run(context: StageContext) -> StageResult:
     """Write user_ids, item_ids and items from the events before the run's date.
 
-    Ids of this stage's newest version keep their numbers. Raises UserError where no event is before the date.
+    Ids of this stage's newest version keep their numbers. New ids go on after the highest of that version, so two
+    runs that extend the same version give one number to different ids: of their commits only the first may be
+    published, and the runner refuses the other. Raises UserError where no event is before the date, or where a file of
+    the catalogue turns out broken while it is read.
     """
     scratch = context.new_directory("scratch")
     try:

@@ -55,6 +55,8 @@ def solve(gram: NDArray[np.float32], l2: float) -> NDArray[np.float32]:
 
     Raises UserError where the matrix is not positive definite to working precision.
     """
+    if not len(gram):
+        return gram  # no item has weight, so none is covered
     diagonal = np.diag_indices_from(gram)
     # The largest row sum bounds the largest eigenvalue of a matrix without negative entries.
     condition = float(gram.sum(axis=1, dtype=np.float64).max()) / l2

@@ -19,6 +19,6 @@ def fit(inputs: FitInputs) -> Facts:
     decayed = decayed_weight(F.col("weight"), F.col("time"), inputs.cut_time, settings.half_life_days)
     counts = inputs.events().groupBy("item").agg(exact_sum(decayed).alias("score"))
     (scores,) = inputs.item_values(counts, "score")
-    recommender = Counts(inputs.name, torch.from_numpy(scores).float())
+    recommender = Counts(inputs.name, torch.from_numpy(scores).float(), settings.half_life_days)
     recommender.save(inputs.output, inputs.vocabulary)
     return {"half_life_days": settings.half_life_days, "counted_items": int((scores > 0).sum())}

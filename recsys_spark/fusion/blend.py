@@ -17,6 +17,7 @@ from recsys_spark.fusion.normalise import (
     RANK_OFFSET,
     RowStatistics,
     normalise,
+    reciprocal_ranks,
     row_statistics,
     stable_topk,
 )
@@ -65,30 +66,22 @@ def blend(
     recommenders: Mapping[str, Recommender],
     settings: Sequence[FusionSettings],
     batch: UserBatch,
-    fallback: str | None,
+    fallback: Recommender | None,
     observe: Observer | None = None,
 ) -> list[Blend]:
     """Fuse a block under each of the settings; every recommender scores once, whatever the number of settings.
 
-    Users whom no component of a setting can score take the `fallback` recommender's scores as they are.
+    Users whom no component of a setting can score take the scores of `fallback`, which needs no history, as they are.
     """
     taking_part = {component.name for setting in settings for component in setting.components}
-    can = {}
     sums: list[Tensor | None] = [None] * len(settings)
     blocks: list[dict[str, ComponentBlock]] = [{} for _ in settings]
-    fallback_row: Tensor | None = None
     for name, recommender in recommenders.items():
         if name not in taking_part and observe is None:
-            if name == fallback:
-                fallback_row = recommender.score(batch.rows(0, 1)).scores[:1]
             continue
         result = recommender.score(batch)
-        can[name] = result.can_score
         if observe is not None:
             observe(name, result.scores, result.can_score)
-        if name == fallback:
-            # The fallback needs no history, so one row stands for every user without one.
-            fallback_row = result.scores[:1].clone()
         for position, setting in enumerate(settings):
             for component in setting.components:
                 if component.name == name:
@@ -99,26 +92,28 @@ def blend(
                     sums[position] = scaled if total is None else total.add_(scaled)
         del result
     return [
-        _renormalise(setting, total, found, can, fallback_row)
+        _renormalise(setting, total, found, batch, fallback)
         for setting, total, found in zip(settings, sums, blocks, strict=True)
     ]
 
 
 def _part(component: Component, scores: Tensor, can_score: Tensor) -> tuple[Tensor, ComponentBlock]:
     statistics = row_statistics(scores, component.normaliser)
-    top = stable_topk(scores, RANK_DEPTH) if component.normaliser.method == "rank" else None
+    if component.normaliser.method == "rank":
+        top = stable_topk(scores, RANK_DEPTH)
+        return reciprocal_ranks(top, scores.shape[1]), ComponentBlock(component, can_score, statistics, top)
     part = normalise(scores, component.normaliser, statistics)
     if part is scores:
         part = scores.clone()
-    return part, ComponentBlock(component, can_score, statistics, top)
+    return part, ComponentBlock(component, can_score, statistics, None)
 
 
 def _renormalise(
     setting: FusionSettings,
     total: Tensor | None,
     found: Mapping[str, ComponentBlock],
-    can: Mapping[str, Tensor],
-    fallback_row: Tensor | None,
+    batch: UserBatch,
+    fallback: Recommender | None,
 ) -> Blend:
     assert total is not None, "a fusion has at least one component"
     blocks = tuple(found[component.name] for component in setting.components)
@@ -128,6 +123,6 @@ def _renormalise(
     nobody = sums[:, 0] == 0
     weights_BM = weights_BM / sums.clamp_min(1e-12) * weights.sum()
     fused = total.mul_(weights.sum() / sums.clamp_min(1e-12))
-    if fallback_row is not None and bool(nobody.any()):
-        fused[nobody] = fallback_row
+    if fallback is not None and bool(nobody.any()):
+        fused[nobody] = fallback.score(batch.rows(0, 1)).scores[:1]  # one row stands for every user without history
     return Blend(fused, blocks, weights_BM)

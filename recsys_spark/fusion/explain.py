@@ -58,7 +58,7 @@ class ExplainedRows:
 def explain(
     recommenders: Mapping[str, Recommender],
     vocabulary: Vocabulary,
-    fallback: str | None,
+    fallback: Recommender | None,
     batch: UserBatch,
     result: Blend,
     ranked: Ranked,
@@ -85,11 +85,13 @@ def explain(
     kinds[unserved.numpy()] = "popular"
     proofs = torch.stack([proof.items for proof in evidence], dim=2).gather(2, main[:, :, None])[:, :, 0]
     values = torch.stack([proof.values for proof in evidence], dim=2).gather(2, main[:, :, None])[:, :, 0]
+    if fallback is not None and bool(unserved.any()):
+        values[unserved] = fallback.evidence(batch, items_BK).values[unserved]
     users, places = np.nonzero(present)
     parts = parts_BKM.numpy()[present]
     scores = ranked.scores.numpy()[present]
     if fallback is not None and bool(unserved.any()):
-        names, parts = _with_fallback(names, parts, fallback, unserved.numpy()[users], scores)
+        names, parts = _with_fallback(names, parts, fallback.name, unserved.numpy()[users], scores)
     reasons = _texts(kinds[present], proofs.numpy()[present], values.numpy()[present], vocabulary)
     return ExplainedRows(
         users=users.astype(np.int64),
@@ -124,11 +126,11 @@ def _texts(
     vocabulary: Vocabulary,
 ) -> list[str]:
     """Reasons of all rows; the same evidence is put into words once."""
-    known: dict[tuple[str, int, float], str] = {}
+    known: dict[tuple[str, int, float | None], str] = {}
     texts = []
     for kind, proof, value in zip(kinds.tolist(), proofs.tolist(), values.round().tolist(), strict=True):
-        key = (kind, proof, value)
+        key = (kind, proof, value if value == value else None)  # NaN is no key: it differs from itself
         if key not in known:
-            known[key] = reason_text(kind, proof, value, vocabulary)
+            known[key] = reason_text(*key, vocabulary)
         texts.append(known[key])
     return texts

@@ -30,7 +30,7 @@ from recsys_spark.recommenders.vocabulary import Vocabulary
 
 FUSION, COMPONENTS, FORMAT = "fusion.json", "components", 1
 FALLBACK = "popularity"
-"""The recommender that serves users whom no component of the fusion can score, where it was fitted."""
+"""The recommender that serves users whom no component of the fusion can score."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class FusedModel:
     def __init__(
         self,
         recommenders: Mapping[str, Recommender],
+        fallback: Recommender,
         settings: Mapping[Repeats, FusionSettings],
         vocabulary: Vocabulary,
         target_events: Sequence[str],
@@ -63,21 +64,26 @@ class FusedModel:
         self.vocabulary = vocabulary
         self.event_weights = dict(event_weights)
         self.default_repeats: Repeats = default_repeats
-        self.fallback = FALLBACK if FALLBACK in recommenders else None
+        self.fallback = fallback
         self._targets = torch.tensor([name in target_events for name in EVENT_TYPES])
 
     @staticmethod
     def save(
         directory: Path,
         bundles: Mapping[str, Path],
+        fallback: Path,
         settings: Mapping[Repeats, FusionSettings],
         target_events: Sequence[str],
         event_weights: Mapping[str, float],
         default_repeats: Repeats = "allow",
     ) -> None:
-        """Write the new directory `directory` from bundles of one fit; the manifest comes last."""
+        """Write the new directory `directory` from bundles of one fit; the manifest comes last.
+
+        `fallback` is the bundle of the recommender FALLBACK, which comes along whether it takes part or not.
+        """
         (directory / COMPONENTS).mkdir(parents=True)
-        for name, bundle in bundles.items():
+        everything = {**bundles, FALLBACK: fallback}
+        for name, bundle in everything.items():
             shutil.copytree(bundle, directory / COMPONENTS / name)
         content = {
             "format": FORMAT,
@@ -90,7 +96,7 @@ class FusedModel:
         (directory / FUSION).write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
         manifest = {
             "files": {FUSION: file_sha256(directory / FUSION)},
-            "components": {name: bundle_id(directory / COMPONENTS / name) for name in bundles},
+            "components": {name: bundle_id(directory / COMPONENTS / name) for name in everything},
         }
         (directory / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
 
@@ -104,18 +110,19 @@ class FusedModel:
             raise UserError(f"model {directory}: {MANIFEST} or {FUSION} is missing or damaged") from None
         if file_sha256(directory / FUSION) != manifest["files"][FUSION] or content.get("format") != FORMAT:
             raise UserError(f"model {directory}: {FUSION} changed since it was written, or is of another format")
-        recommenders = {}
-        for name in content["order"]:
+        loaded = {}
+        for name in {*content["order"], FALLBACK}:
             bundle = directory / COMPONENTS / name
             if bundle_id(bundle) != manifest["components"][name]:
                 raise UserError(f"model {directory}: component {name} changed since it was written")
-            recommenders[name] = load_recommender(bundle)
+            loaded[name] = load_recommender(bundle)
         settings: dict[Repeats, FusionSettings] = {
             repeats: FusionSettings.from_json(entry) for repeats, entry in content["settings"].items()
         }
         vocabulary = Vocabulary.load(directory / COMPONENTS / content["order"][0] / "vocabulary.parquet")
         return cls(
-            recommenders,
+            {name: loaded[name] for name in content["order"]},
+            loaded[FALLBACK],
             settings,
             vocabulary,
             content["target_events"],
@@ -132,6 +139,12 @@ class FusedModel:
         """Users whose blocks of scores fit into `block_bytes`: the sums, one component's scores and its parts."""
         return max(1, block_bytes // (4 * self.num_items * 5))
 
+    def silent_score(self, settings: FusionSettings) -> float | None:
+        """The silent score of the one recommender that the settings leave, if it is one and has one."""
+        if len(settings.components) > 1 or settings.components[0].normaliser.method != "none":
+            return None
+        return self.recommenders[settings.components[0].name].silent_score
+
     def blend(self, batch: UserBatch, repeats: Repeats) -> Blend:
         """Fused scores of a block under the setting for `repeats`."""
         return blend(self.recommenders, [self.settings[repeats]], batch, self.fallback)[0]
@@ -141,19 +154,27 @@ class FusedModel:
         target = self._targets[batch.event_types]
         return batch.users[target], batch.items[target]
 
-    def top(self, scores_BI: Tensor, batch: UserBatch, k: int, repeats: Repeats) -> Ranked:
-        """The best K items of each row; under `drop` without what the user's history holds. Writes into the scores."""
+    def top(
+        self, scores_BI: Tensor, batch: UserBatch, k: int, repeats: Repeats, silent_score: float | None = None
+    ) -> Ranked:
+        """The best K items of each row; under `drop` without what the user's history holds. Writes into the scores.
+
+        Items with the `silent_score` of a recommender that stands alone are not recommended by it.
+        """
         if repeats == "drop":
             scores_BI[self.bought(batch)] = -torch.inf
         items = stable_topk(scores_BI, k)
         scores = scores_BI.gather(1, items)
-        return Ranked(torch.where(torch.isfinite(scores), items, -1), scores)
+        listed = torch.isfinite(scores)
+        if silent_score is not None:
+            listed &= scores != silent_score
+        return Ranked(torch.where(listed, items, -1), scores)
 
     def recommend(self, batch: UserBatch, k: int, repeats: Repeats | None = None) -> ExplainedRows:
         """Explained lists for a block of users, as columns."""
         mode = repeats or self.default_repeats
         result = self.blend(batch, mode)
-        ranked = self.top(result.fused, batch, k, mode)
+        ranked = self.top(result.fused, batch, k, mode, self.silent_score(self.settings[mode]))
         return explain(self.recommenders, self.vocabulary, self.fallback, batch, result, ranked)
 
     def recommend_histories(

@@ -36,22 +36,18 @@ class RowStatistics:
     deviation: Tensor
     log_sum_exp: Tensor
     """Of the row's z-scores divided by the temperature."""
-    depth_score: Tensor
-    """The RANK_DEPTH-th best score."""
 
 
 def row_statistics(scores_BI: Tensor, normaliser: Normaliser) -> RowStatistics:
     """The statistics that `normaliser` uses; the others stay zero."""
     zero = scores_BI.new_zeros(scores_BI.shape[0], 1)
-    mean = deviation = log_sum_exp = depth = zero
+    mean = deviation = log_sum_exp = zero
     if normaliser.method in ("zscore", "softmax"):
         mean, deviation = mean_and_deviation(scores_BI)
     if normaliser.method == "softmax":
         scaled = (scores_BI - mean) / (deviation * normaliser.temperature)
         log_sum_exp = torch.logsumexp(scaled, dim=1, keepdim=True)
-    if normaliser.method == "rank":
-        depth = torch.topk(scores_BI, min(RANK_DEPTH, scores_BI.shape[1]), dim=1).values[:, -1:]
-    return RowStatistics(mean, deviation, log_sum_exp, depth)
+    return RowStatistics(mean, deviation, log_sum_exp)
 
 
 def mean_and_deviation(scores_BI: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,15 +66,13 @@ def normalise(scores_BI: Tensor, normaliser: Normaliser, statistics: RowStatisti
     if normaliser.method == "softmax":
         scaled = (scores_BI - statistics.mean) / (statistics.deviation * normaliser.temperature)
         return torch.exp(scaled - statistics.log_sum_exp)
-    return _reciprocal_ranks(scores_BI)
+    return reciprocal_ranks(stable_topk(scores_BI, RANK_DEPTH), scores_BI.shape[1])
 
 
-def _reciprocal_ranks(scores_BI: Tensor) -> Tensor:
-    """1 / (offset + rank) for the best RANK_DEPTH items of each row, 0 below; ties go to the lower code."""
-    depth = min(RANK_DEPTH, scores_BI.shape[1])
-    top = stable_topk(scores_BI, depth)
-    ranks = torch.arange(1, depth + 1, dtype=scores_BI.dtype)
-    return torch.zeros_like(scores_BI).scatter_(1, top, (1.0 / (RANK_OFFSET + ranks)).expand_as(top))
+def reciprocal_ranks(top_BR: Tensor, num_items: int) -> Tensor:
+    """[B, I] 1 / (offset + rank) for the items of the ranked lists `top_BR` (codes, best first), 0 for all others."""
+    values_R = 1.0 / (RANK_OFFSET + torch.arange(1, top_BR.shape[1] + 1, dtype=torch.float32))
+    return torch.zeros(top_BR.shape[0], num_items).scatter_(1, top_BR, values_R.expand_as(top_BR))
 
 
 def stable_topk(scores_BI: Tensor, k: int) -> Tensor:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 from recsys_spark.recommenders.vocabulary import Vocabulary
 
+A_WEEK = 10.0
+"""Half-life in days up to which what counts is about the last week."""
 
-def reason_text(kind: str, item: int, value: float, vocabulary: Vocabulary) -> str:
+
+def reason_text(kind: str, item: int, value: float | None, vocabulary: Vocabulary) -> str:
     """One phrase for one recommendation.
 
     `kind` is Evidence.kind, or `general` where no component has evidence; `item` is the code of the evidence item or
-    -1; `value` is the reason's number or NaN.
+    -1; `value` is the reason's number or None.
     """
     if kind == "repurchase":
         return _interval(value)
@@ -20,12 +21,12 @@ def reason_text(kind: str, item: int, value: float, vocabulary: Vocabulary) -> s
     if kind == "similar":
         return f"goes with {vocabulary.title(item)}, which you chose lately"
     if kind == "popular":
-        return "popular this week"
+        return "popular lately" if value is not None and value > A_WEEK else "popular this week"
     return "chosen by shoppers like you"
 
 
-def _interval(days: float) -> str:
-    if math.isnan(days):
+def _interval(days: float | None) -> str:
+    if days is None:
         return "you bought this before"
     rounded = max(1, round(days))
     return f"you buy this about every {rounded} days" if rounded > 1 else "you buy this about every day"

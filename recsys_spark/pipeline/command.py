@@ -84,7 +84,9 @@ def _run(job: str, config: Config, day: date | None, force: bool) -> Report:
     try:
         if job == "run_pipeline":
             return _run_pipeline(runner, config, force)
-        return _report({job: runner.run(STAGES[job])})
+        report = _report({job: runner.run(STAGES[job])})
+        runner.prune()
+        return report
     finally:
         runner.stop()
 

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.config.sections import Repeats
+from recsys_spark.errors import UserError
 from recsys_spark.evaluation.metrics import mean_metrics
 from recsys_spark.evaluation.plots import plot_metric
 from recsys_spark.evaluation.relevance import exploded_events, fold_users, relevant_items
@@ -18,7 +19,7 @@ from recsys_spark.fusion.model import FusedModel
 from recsys_spark.fusion.search import search_weights
 from recsys_spark.fusion.settings import FusionSettings, average, single
 from recsys_spark.pipeline.describe import recommender_card
-from recsys_spark.pipeline.fits import TEST, VALID, FitName, bundles_of, moment_of
+from recsys_spark.pipeline.fits import TEST, VALID, FitName, model_bundles, moment_of
 from recsys_spark.pipeline.stage import StageContext, StageResult
 from recsys_spark.recommenders.vocabulary import Vocabulary
 from recsys_spark.scoring.blocks import spread
@@ -72,7 +73,16 @@ def _settle_fusion(context: StageContext) -> tuple[Settings, dict[str, float]]:
     found: Settings = {}
     metrics: dict[str, float] = {}
     candidates = load_candidates(_write_candidates(context, model), names)
+    if not len(candidates.relevant_count):
+        raise UserError(
+            "valid window: no user with history has a target event with a known item in it, so nothing can be chosen; "
+            "check evaluation.target_events, source.event_types and split.valid_days, or set fusion.method=average"
+        )
     for mode in equal:
+        if mode == "drop" and (candidates.relevant_count == candidates.relevant_seen).all():
+            context.progress("fusion, repeats drop: every valid target is a repeat, so the average is taken")
+            found[mode] = equal[mode]
+            continue
         result = search_weights(candidates, mode, fusion.optimise_k, fusion.min_gain)
         found[mode] = result.settings
         metrics[f"search.ndcg_at_{fusion.optimise_k}.{mode}"] = result.ndcg
@@ -92,7 +102,7 @@ def _write_candidates(context: StageContext, model: ShippedModel) -> Path:
     rows = candidate_rows(
         spread(context.spark, chosen, config.scoring.tasks),
         model,
-        moment_of("select", config, context.facts("build_datasets")["cut_times"]),
+        moment_of("select", context),
         VALID,
         config.evaluation.target_events,
         config.evaluation.cold == "miss",
@@ -100,7 +110,7 @@ def _write_candidates(context: StageContext, model: ShippedModel) -> Path:
         config.scoring.block_mb << 20,
     )
     path = context.run_directory / "candidates"
-    rows.write.parquet(str(path))
+    rows.write.parquet(path.as_uri())
     return path
 
 
@@ -123,7 +133,7 @@ def _confirmed(
     everything = {**singles, **tried}
     for mode in ("allow", "drop"):
         scored = {row["model"]: row["value"] for row in rows if row["repeats"] == mode}
-        winner = max(scored, key=lambda name: (scored[name], name in tried, name))
+        winner = max(scored, key=lambda name: (scored[name], name == "average", name))
         best[mode] = everything[winner][mode]
         metrics |= {f"valid.ndcg_at_{k}.{name}.{mode}": value for name, value in scored.items()}
         context.progress(f"fusion, repeats {mode}: {winner} is confirmed with NDCG@{k} {scored[winner]:.4f} on valid")
@@ -143,7 +153,7 @@ def _lists(
     return evaluation_rows(
         spread(context.spark, _with_fold(context.read_table("histories"), fold), config.scoring.tasks),
         model,
-        moment_of(fit, config, context.facts("build_datasets")["cut_times"]),
+        moment_of(fit, context),
         fusions,
         modes,
         k or max(config.evaluation.k),
@@ -175,10 +185,11 @@ def _measured(
 def _shipped(context: StageContext, fit: FitName, settings: Settings) -> tuple[ShippedModel, int]:
     """A model directory of a fit's bundles within the run directory, shipped; and its number of items."""
     directory = context.run_directory / f"model-{fit}"
-    bundles = bundles_of(fit, context)
+    bundles, fallback = model_bundles(fit, context)
     FusedModel.save(
         directory,
         bundles,
+        fallback,
         settings,
         context.config.evaluation.target_events,
         context.config.datasets.event_weights,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from recsys_spark.config import Config
+from recsys_spark.errors import UserError
+from recsys_spark.fusion.model import FALLBACK
 from recsys_spark.pipeline.stage import StageContext
 from recsys_spark.scoring.blocks import Moment
 
@@ -31,17 +34,27 @@ def parameters_of(fit: FitName, config: Config) -> FitName:
     return fit if fit in fits_of(config) else "select"
 
 
-def moment_of(fit: FitName, config: Config, cut_times: Mapping[str, Any]) -> Moment:
+def moment_of(fit: FitName, context: StageContext) -> Moment:
     """What of each history is known when the fit recommends, and when that is."""
-    timeless = config.split.strategy == "leave_one_out" and fit != "publish"
-    return Moment(HISTORY_FOLDS[fit], None if timeless else int(cut_times[fit]))
+    assert context.as_of is not None, "whoever recommends has read events, so the date is known"
+    if fit == "publish":
+        return Moment(HISTORY_FOLDS[fit], int(context.as_of.replace(tzinfo=UTC).timestamp()))
+    timeless = context.config.split.strategy == "leave_one_out"
+    return Moment(HISTORY_FOLDS[fit], None if timeless else int(context.facts("build_datasets")["cut_times"][fit]))
 
 
-def bundles_of(fit: FitName, context: StageContext) -> dict[str, Path]:
-    """Each recommender's bundle for a fit, in the configured order."""
+def model_bundles(fit: FitName, context: StageContext) -> tuple[dict[str, Path], Path]:
+    """Each configured recommender's bundle for a fit, in order; and that of the fallback.
+
+    Raises UserError where train_models has not fitted one of them, or not for this fit.
+    """
     versions = context.facts("train_models")["models"]
     source = parameters_of(fit, context.config)
-    return {
-        name: context.workspace.version(f"train_models.{name}", versions[name]).path(source)
-        for name in context.config.models
-    }
+    bundles = {}
+    for name in (*(name for name in context.config.models if name != FALLBACK), FALLBACK):
+        if name not in versions:
+            raise UserError(f"models: {name} is not among those that train_models fitted; run jobs/train_models.py")
+        bundles[name] = context.workspace.version(f"train_models.{name}", versions[name]).path(source)
+        if not bundles[name].is_dir():
+            raise UserError(f"evaluation.refit: train_models has no {source} fit of {name}; run jobs/train_models.py")
+    return {name: bundles[name] for name in context.config.models}, bundles[FALLBACK]

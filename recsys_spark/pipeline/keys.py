@@ -52,19 +52,23 @@ def source_manifest(config: Config) -> list[Any]:
 
 
 def _entries(format_: str, path: str) -> list[Any]:
+    unknown = [[path, uuid.uuid4().hex]]  # what cannot be told counts as changed
     if format_ == "package":
-        package = path.partition("/")[0]
+        package, _, name = path.partition("/")
         try:
-            return [[path, importlib.metadata.version(package)]]
-        except importlib.metadata.PackageNotFoundError:
-            return [[path, None]]
+            file = importlib.resources.files(package) / name
+            return [[path, hashlib.sha256(file.read_bytes()).hexdigest()]]
+        except (ModuleNotFoundError, OSError):
+            return unknown
     if format_ == "table" or (":" in path and not path.startswith("file:")):
-        return [[path, uuid.uuid4().hex]]
+        return unknown
     found = sorted(glob.glob(path.removeprefix("file://").removeprefix("file:"), recursive=True))
     files = [
         file for name in found for file in ([Path(name)] if Path(name).is_file() else sorted(Path(name).rglob("*")))
     ]
-    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
+    # Spark's globs know more than ours, such as {a,b}: where ours find nothing, or may find other files, do not guess.
+    entries = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
+    return unknown if not entries or "{" in path or "[^" in path else entries
 
 
 @cache

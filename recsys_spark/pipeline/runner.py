@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from functools import cached_property
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.errors import UserError
 from recsys_spark.pipeline.keys import source_manifest, stage_key
 from recsys_spark.pipeline.stage import Stage, StageContext
 from recsys_spark.session import build_session
@@ -64,6 +66,7 @@ class Runner:
         """Run a stage and commit its outputs; with `reuse`, an unchanged newest commit is returned instead."""
         started = time.monotonic()
         inputs = {name: self.workspace.require(name) for name in stage.upstream}
+        _check_same_origin(inputs)
         as_of = self._as_of(inputs) if stage.dated else None
         key = stage_key(
             stage.name,
@@ -76,8 +79,9 @@ class Runner:
         newest = self.workspace.latest(stage.name)
         if reuse and newest is not None and newest.key == key:
             log.info("%s: unchanged, kept version %d", stage.name, newest.version)
+            self._replace_views(newest)
             return Outcome(newest, True, time.monotonic() - started)
-        commit = self._run(stage, inputs, as_of, key, parent, reuse)
+        commit = self._run(stage, inputs, as_of, key, parent, reuse, newest.version if newest else 0)
         seconds = time.monotonic() - started
         log.info("%s: done in %.1f s", stage.name, seconds)
         return Outcome(commit, False, seconds)
@@ -90,14 +94,17 @@ class Runner:
         key: str,
         parent: TrackedRun | None,
         reuse: bool,
+        newest: int,
     ) -> Commit:
         log.info("%s: started", stage.name)
         tags = {"recsys.stage": stage.name, "recsys.key": key}
         with self.tracker.start(stage.name, parent, tags=tags) as tracked:
             parts: dict[str, Commit] = {}
+            run_directory = self.workspace.new_run_directory(stage.name, tracked.run_id or uuid.uuid4().hex)
 
             def run_part(part: Stage) -> Commit:
                 commit = self.run(part, tracked, reuse=reuse).commit
+                os.utime(run_directory)  # still at work: not to be taken for the folder of a dead writer
                 parts[part.name] = commit
                 return commit
 
@@ -108,7 +115,7 @@ class Runner:
                 as_of=as_of,
                 run_id=tracked.run_id,
                 inputs=inputs,
-                run_directory=self.workspace.new_run_directory(stage.name, tracked.run_id or uuid.uuid4().hex),
+                run_directory=run_directory,
                 session=lambda: self.spark,
                 progress=_progress(stage.name),
                 tracker=self.tracker,
@@ -129,10 +136,15 @@ class Runner:
                 metrics=result.metrics,
                 facts=result.facts,
                 as_of=as_of.isoformat() if as_of else None,
+                after=newest if stage.append_only else None,
             )
+        self._replace_views(commit)
+        return commit
+
+    def _replace_views(self, commit: Commit) -> None:
+        """Also for a commit that was kept: the last run may have died before it came to its views."""
         if self.config.tables.catalog and commit.tables:
             replace_views(self.spark, self.config.tables.catalog, commit)
-        return commit
 
     def prune(self) -> None:
         """Remove old versions, except those that a registered alias or a kept version needs."""
@@ -141,14 +153,36 @@ class Runner:
             log.info("removed %d old run directories", len(removed))
 
     def _as_of(self, inputs: dict[str, Commit]) -> datetime | None:
-        """The end of the run's day: the date given, or that of the newest event."""
-        if self._day is not None:
-            return datetime.combine(self._day + timedelta(days=1), datetime.min.time())
-        clean = inputs.get("clean_events") or self.workspace.latest("clean_events")
-        if clean is None:
-            return None
-        newest = datetime.fromisoformat(clean.facts["newest_event"])
+        """The end of the run's day: that of the inputs, else the date given, else that of the newest event.
+
+        Raises UserError where the date given is not the one that an input was made for.
+        """
+        given = None if self._day is None else datetime.combine(self._day + timedelta(days=1), datetime.min.time())
+        for name, commit in inputs.items():
+            if commit.as_of is None:
+                continue
+            made_for = datetime.fromisoformat(commit.as_of)
+            if given is not None and given != made_for:
+                day = (made_for - timedelta(days=1)).date()
+                raise UserError(
+                    f"--date {self._day}: {name} was made for {day}; run jobs/{name}.py for that date first"
+                )
+            given = made_for
+        if given is not None or "clean_events" not in inputs:
+            return given
+        newest = datetime.fromisoformat(inputs["clean_events"].facts["newest_event"])
         return datetime.combine(newest.date() + timedelta(days=1), datetime.min.time())
+
+
+def _check_same_origin(inputs: dict[str, Commit]) -> None:
+    """Refuse inputs of which one was made from another version of a second one than is newest now."""
+    for name, commit in inputs.items():
+        for origin, version in commit.inputs.items():
+            if origin in inputs and inputs[origin].version != version:
+                raise UserError(
+                    f"{name} was made from version {version} of {origin}, the newest is {inputs[origin].version}; "
+                    f"run jobs/{name.partition('.')[0]}.py first"
+                )
 
 
 def _progress(stage: str) -> Callable[[str], None]:

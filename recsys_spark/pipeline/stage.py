@@ -42,6 +42,8 @@ class Stage:
     """Does it read the configured source and catalogue: their files are then part of its key."""
     dated: bool = True
     """Do its outputs depend on the run's date."""
+    append_only: bool = False
+    """Do its outputs extend those of its newest version: it then publishes as the very next version or not at all."""
 
 
 @dataclass
@@ -105,13 +107,13 @@ class StageContext:
         table = TABLES[name]
         assert table.stage == self.stage, f"{name} belongs to {table.stage}, not to {self.stage}"
         path = self.run_directory / name
-        table.select(frame).write.parquet(str(path))
+        table.select(frame).write.parquet(path.as_uri())
         self.tables[name] = verified_rows(path, [item.name for item in table.schema])
         return self.tables[name]
 
     def written_table(self, name: str) -> DataFrame:
         """A table that this stage has written already, read back: it is computed once, however often it is used."""
-        return self.spark.read.schema(TABLES[name].schema).parquet(str(self.run_directory / name))
+        return self.spark.read.schema(TABLES[name].schema).parquet((self.run_directory / name).as_uri())
 
 
 def verified_rows(path: Path, columns: list[str]) -> int:

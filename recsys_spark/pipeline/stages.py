@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from recsys_spark.datasets import build as datasets
-from recsys_spark.events import cleaning
-from recsys_spark.features import build as features
+from recsys_spark.datasets.build import run as build_datasets
+from recsys_spark.events.cleaning import run as clean_events
+from recsys_spark.features.build import run as build_features
 from recsys_spark.pipeline import evaluate, fuse, train
 from recsys_spark.pipeline.stage import Stage
 
@@ -15,7 +15,7 @@ STAGES: dict[str, Stage] = {
             name="clean_events",
             upstream=(),
             config_keys=("source",),
-            run=cleaning.run,
+            run=clean_events,
             reads_source=True,
             dated=False,
         ),
@@ -23,14 +23,15 @@ STAGES: dict[str, Stage] = {
             name="build_features",
             upstream=("clean_events",),
             config_keys=("catalog",),
-            run=features.run,
+            run=build_features,
+            append_only=True,
             reads_source=True,
         ),
         Stage(
             name="build_datasets",
             upstream=("clean_events", "build_features"),
             config_keys=("split", "datasets", "evaluation.target_events", "evaluation.refit", "training", "seed"),
-            run=datasets.run,
+            run=build_datasets,
         ),
         Stage(
             name="train_models",

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from recsys_spark.errors import UserError
 from recsys_spark.fitting.inputs import FitInputs
 from recsys_spark.fitting.registry import FITS
-from recsys_spark.fusion.model import FusedModel
+from recsys_spark.fusion.model import FALLBACK, FusedModel
 from recsys_spark.fusion.settings import single
 from recsys_spark.pipeline.describe import recommender_card
 from recsys_spark.pipeline.fits import HISTORY_FOLDS, FitName, fits_of
@@ -24,7 +25,8 @@ def run(context: StageContext) -> StageResult:
     """Fit the configured recommenders one after the other; the facts name each one's committed version."""
     versions: dict[str, int] = {}
     metrics: dict[str, float] = {}
-    for name in context.config.models:
+    # The fallback comes first, wanted or not: it goes along with every registered model.
+    for name in (FALLBACK, *(name for name in context.config.models if name != FALLBACK)):
         commit = context.run_part(part(name))
         versions[name] = commit.version
         metrics |= {f"{name}.{key}": value for key, value in commit.metrics.items()}
@@ -35,8 +37,11 @@ def part(name: str) -> Stage:
     """The fits of one recommender, as a stage."""
     return Stage(
         name=f"train_models.{name}",
-        upstream=("build_datasets",),
-        config_keys=(f"recommenders.{name}", "training", "datasets", "evaluation.refit", "seed"),
+        upstream=("build_datasets",) if name == FALLBACK else ("build_datasets", f"train_models.{FALLBACK}"),
+        config_keys=(
+            *(f"recommenders.{name}", "training", "datasets", "seed"),
+            *("evaluation.refit", "evaluation.target_events", "fusion.repeats"),
+        ),
         run=partial(_fit_recommender, name=name),
     )
 
@@ -60,12 +65,15 @@ def _fit_recommender(context: StageContext, name: str) -> StageResult:
 
 
 def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> dict[str, Any]:
+    dataset = context.directory("datasets") / fit
+    if not dataset.is_dir():
+        raise UserError(f"evaluation.refit: build_datasets has no {fit} dataset; run jobs/build_datasets.py")
     inputs = FitInputs(
         spark=context.spark,
         config=context.config,
         name=name,
         fit=fit,
-        dataset=context.directory("datasets") / fit,
+        dataset=dataset,
         histories=context.read_table("histories"),
         folds=HISTORY_FOLDS[fit],
         cut_time=int(context.facts("build_datasets")["cut_times"][fit]),
@@ -81,9 +89,11 @@ def _register(context: StageContext, name: str) -> str:
     """Register the publish fit, which serves alone what it serves in the fusion."""
     repeats = context.config.fusion.repeats
     directory = context.run_directory / "model"
+    own = context.run_directory / "publish"
     FusedModel.save(
         directory,
-        {name: context.run_directory / "publish"},
+        {name: own},
+        own if name == FALLBACK else context.inputs[f"train_models.{FALLBACK}"].path("publish"),
         {"allow": single(name), "drop": single(name)},
         context.config.evaluation.target_events,
         context.config.datasets.event_weights,
@@ -104,8 +114,11 @@ def _register(context: StageContext, name: str) -> str:
 
 def lineage_tags(context: StageContext) -> dict[str, str]:
     """What a registered version was made from; `stage.*` tags keep these versions from being removed."""
-    versions = context.facts("build_datasets").get("versions", {})
-    tags = {f"stage.{stage}": str(commit.version) for stage, commit in context.inputs.items()}
-    tags |= {f"version.{name}": str(version) for name, version in versions.items()}
-    tags["run_id"] = context.run_id
-    return tags
+    datasets = context.inputs["build_datasets"]
+    return {
+        **{f"stage.{stage}": str(commit.version) for stage, commit in context.inputs.items()},
+        "data_version": str(datasets.inputs["clean_events"]),
+        "id_map_version": str(datasets.inputs["build_features"]),
+        "split_version": str(datasets.facts["versions"]["publish"]),
+        "run_id": context.run_id,
+    }

@@ -33,7 +33,8 @@ class Evidence:
     items: Tensor
     """[B, K] int64: code of the history item that speaks most for the pair, -1 where there is none."""
     values: Tensor
-    """[B, K] float32: the reason's number (days between purchases for `repurchase`), NaN where there is none."""
+    """[B, K] float32: the reason's number, NaN where there is none: days between purchases for `repurchase`, the
+    half-life in days for `popular`."""
 
 
 class Recommender(ABC):
@@ -44,6 +45,8 @@ class Recommender(ABC):
 
     kind: ClassVar[str]
     """The name under which bundles of this class are registered in `recommenders.registry`."""
+    silent_score: ClassVar[float | None] = None
+    """The score of items of which the recommender has nothing to say, where it has one: such items are in no list."""
 
     def __init__(self, name: str, num_items: int) -> None:
         self.name = name

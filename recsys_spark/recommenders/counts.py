@@ -18,10 +18,11 @@ class Counts(Recommender):
 
     kind: ClassVar[str] = "counts"
 
-    def __init__(self, name: str, scores_I: Tensor) -> None:
-        """`scores_I` [I] float32: the items' decayed counts."""
+    def __init__(self, name: str, scores_I: Tensor, half_life_days: float) -> None:
+        """`scores_I` [I] float32: the items' counts, decayed with `half_life_days`."""
         super().__init__(name, int(scores_I.numel()))
         self.scores_I = scores_I
+        self.half_life_days = half_life_days
 
     def score(self, batch: UserBatch) -> Scores:
         """The counts, once for each user."""
@@ -35,19 +36,24 @@ class Counts(Recommender):
         return self.scores_I[items_BK]
 
     def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Kind `popular`: no item and no number."""
+        """Kind `popular`: no item, and the half-life in days over which it is popular."""
         return Evidence(
             kind="popular",
             items=torch.full_like(items_BK, -1),
-            values=torch.full(items_BK.shape, float("nan")),
+            values=torch.full(items_BK.shape, self.half_life_days),
         )
 
     def save(self, path: Path, vocabulary: Path) -> None:
         """Write the bundle."""
-        config = {"kind": self.kind, "name": self.name, "num_items": self.num_items}
+        config = {
+            "kind": self.kind,
+            "name": self.name,
+            "num_items": self.num_items,
+            "half_life_days": self.half_life_days,
+        }
         write_bundle(path, config, {"scores": self.scores_I}, vocabulary)
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         """The recommender of a bundle."""
-        return cls(str(bundle.config["name"]), bundle.tensors["scores"])
+        return cls(str(bundle.config["name"]), bundle.tensors["scores"], float(bundle.config["half_life_days"]))

@@ -26,6 +26,8 @@ class RawHistory:
     """`purchase` throughout where not given."""
     ages_days: Sequence[float] | None = None
     """Days between each event and now; 0 where not given."""
+    weights: Sequence[float] | None = None
+    """Weight of each event; that of its type where not given."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,17 @@ def batch_of_raw(
         for history, length in zip(histories, lengths, strict=True)
     ]
     type_codes = {name: code for code, name in enumerate(EVENT_TYPES)}
+    weights = [
+        history.weights if history.weights is not None else [event_weights.get(name, 0.0) for name in row]
+        for history, row in zip(histories, types, strict=True)
+    ]
     flat_types = [name for row in types for name in row]
     all_codes = np.concatenate([*codes, np.empty(0, dtype=np.int64)])
     keep = all_codes >= 0
     return ragged_batch(
         all_codes[keep],
         np.array([type_codes.get(name, 0) for name in flat_types], dtype=np.int64)[keep],
-        np.array([event_weights.get(name, 0.0) for name in flat_types], dtype=np.float32)[keep],
+        np.array([weight for row in weights for weight in row], dtype=np.float32)[keep],
         np.concatenate([*ages, np.empty(0)])[keep],
         np.repeat(np.arange(len(histories)), lengths)[keep],
         len(histories),

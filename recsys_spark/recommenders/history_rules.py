@@ -25,6 +25,7 @@ class HistoryRules(Recommender):
     """
 
     kind: ClassVar[str] = "history_rules"
+    silent_score: ClassVar[float | None] = 0.0
 
     def __init__(self, name: str, propensity_I: Tensor, half_life_days: float, purchase_types: tuple[int, ...]) -> None:
         """`propensity_I` [I] float32 in (0, 1]; `purchase_types`: codes of the event types that count as purchases."""
@@ -49,15 +50,19 @@ class HistoryRules(Recommender):
 
     def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
         """Kind `repurchase`: the item itself where the user had it, and the median days between its purchase days."""
-        history = decayed_items(batch, self.num_items, self.half_life_days)
-        had = find_pairs(history.users * self.num_items + history.items, self._pairs(items_BK)) >= 0
-        pairs, medians = self._median_gaps(batch, self._pairs(items_BK))
-        place = find_pairs(pairs, self._pairs(items_BK))
+        wanted_BK = self._pairs(items_BK)
+        keys = (batch.users * self.num_items + batch.items)[self._bought(batch)]
+        had = find_pairs(keys.sort().values, wanted_BK) >= 0  # what was only viewed was not bought before
+        pairs, medians = self._median_gaps(batch, wanted_BK)
+        place = find_pairs(pairs, wanted_BK)
         values = torch.cat([medians, torch.full((1,), float("nan"))])[place]
         return Evidence(kind="repurchase", items=torch.where(had, items_BK, -1), values=values)
 
     def _history(self, batch: UserBatch) -> HistoryItems:
         return decayed_items(batch, self.num_items, self.half_life_days)
+
+    def _bought(self, batch: UserBatch) -> Tensor:
+        return torch.isin(batch.event_types, torch.tensor(self.purchase_types, dtype=torch.int64))
 
     def _pairs(self, items_BK: Tensor) -> Tensor:
         return torch.arange(items_BK.shape[0])[:, None] * self.num_items + items_BK
@@ -65,7 +70,7 @@ class HistoryRules(Recommender):
     def _median_gaps(self, batch: UserBatch, wanted_BK: Tensor) -> tuple[Tensor, Tensor]:
         """Of the wanted keys (user x I + item) those bought on two days or more, and their median gaps in days."""
         keys = batch.users * self.num_items + batch.items
-        bought = torch.isin(batch.event_types, torch.tensor(self.purchase_types, dtype=torch.int64))
+        bought = self._bought(batch)
         bought &= find_pairs(wanted_BK.flatten().sort().values, keys) >= 0
         days = torch.ceil(batch.ages[bought]).long().clamp_(0, MOST_DAYS - 1)  # days back: a day is (n-1, n]
         purchases = torch.unique(keys[bought] * MOST_DAYS + days)  # sorted by key, then by day

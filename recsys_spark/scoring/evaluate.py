@@ -55,7 +55,8 @@ def _block_rows(
 
     def observe(name: str, scores: Tensor, can_score: Tensor) -> None:
         for mode in modes:
-            ranked = fused.top(scores.clone(), block.batch, k, mode)
+            silent_score = fused.recommenders[name].silent_score
+            ranked = fused.top(scores.clone(), block.batch, k, mode, silent_score)
             present = (ranked.items >= 0) & can_score[:, None]
             records.append(_record(name, mode, block, fused, ranked, present.numpy()))
 
@@ -63,11 +64,8 @@ def _block_rows(
     settings = [fusions[name][mode] for name, mode in tried]
     blends = blend(fused.recommenders, settings, block.batch, fused.fallback, observe if singles else None)
     for (name, mode), result in zip(tried, blends, strict=True):
-        ranked = fused.top(result.fused, block.batch, k, mode)
-        served = (ranked.items >= 0).numpy()
-        if fused.fallback is None:
-            served &= (result.weights.sum(dim=1) > 0).numpy()[:, None]
-        records.append(_record(name, mode, block, fused, ranked, served))
+        ranked = fused.top(result.fused, block.batch, k, mode, fused.silent_score(fusions[name][mode]))
+        records.append(_record(name, mode, block, fused, ranked, (ranked.items >= 0).numpy()))
     yield from records
 
 

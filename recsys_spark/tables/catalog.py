@@ -25,7 +25,7 @@ def replace_views(spark: SparkSession, database: str, commit: Commit) -> None:
     try:
         spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         for table in commit.tables:
-            path = str(commit.path(table)).replace("`", "``")
+            path = commit.path(table).as_uri().replace("`", "``")
             spark.sql(f"CREATE OR REPLACE VIEW `{database}`.`{table}` AS SELECT * FROM parquet.`{path}`")
     except AnalysisException as error:
         first_line = str(error).splitlines()[0]

@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,13 @@ def publish(
     metrics: Mapping[str, float],
     facts: Mapping[str, Any],
     as_of: str | None,
+    after: int | None = None,
 ) -> Commit:
     """Make a finished run directory the stage's newest version.
 
     The pointer is written to a temporary file, synced and hard-linked under the next free number (put-if-absent), so a
-    pointer is never empty and two writers never share a number. Returns the commit.
+    pointer is never empty and two writers never share a number. With `after` the new version must follow that one:
+    where another writer came between, UserError is raised and nothing is published. Returns the commit.
     """
     content = {
         "key": key,
@@ -104,7 +106,12 @@ def publish(
     try:
         while True:
             pointers = _pointers(stage_directory)
-            pointer = versions / f"{int(pointers[-1].stem) + 1 if pointers else 1:08d}.json"
+            newest = int(pointers[-1].stem) if pointers else 0
+            if after is not None and newest != after:
+                raise UserError(
+                    f"{stage}: version {newest} was published while this run extended {after}; run it again"
+                )
+            pointer = versions / f"{newest + 1:08d}.json"
             try:
                 os.link(temporary, pointer)
             except FileExistsError:
@@ -114,11 +121,6 @@ def publish(
         temporary.unlink()
     _sync_directory(versions)
     return read_commit(pointer, stage)
-
-
-def commit_record(commit: Commit) -> dict[str, Any]:
-    """The commit as plain JSON values."""
-    return asdict(commit)
 
 
 def sync_tree(directory: Path) -> None:

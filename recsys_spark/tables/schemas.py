@@ -54,7 +54,8 @@ TABLES: dict[str, Table] = {
         Table(
             "items",
             "build_features",
-            "item_index int, item_id string, title string, category string, brand string, first_seen date",
+            "item_index int, item_id string, title string, description string, category string, brand string, "
+            "price double, first_seen date",
             ("item_id",),
         ),
         Table(

@@ -66,7 +66,7 @@ class Workspace:
     def read_table(self, spark: SparkSession, name: str, commit: Commit | None = None) -> DataFrame:
         """A table of a commit, by default the newest one."""
         commit = commit or self.table_commit(name)
-        return spark.read.schema(TABLES[name].schema).parquet(str(commit.path(name)))
+        return spark.read.schema(TABLES[name].schema).parquet(commit.path(name).as_uri())
 
     def prune(self, keep: int, pinned: Iterable[tuple[str, int]] = ()) -> list[Path]:
         """Remove old versions of every stage; returns the run directories that went.

@@ -76,7 +76,8 @@ class ServedModel(PythonModel):
             logger.warning("histories %s: not found, so users are answered as if they had none", self.histories)
             return {}
         table = ds.dataset(self.histories, format="parquet").to_table(
-            columns=["user_id", "items", "event_types", "times"], filter=ds.field("user_id").isin(pa.array(users))
+            columns=["user_id", "items", "event_types", "weights", "times"],
+            filter=ds.field("user_id").isin(pa.array(users)),
         )
         return {row["user_id"]: self._raw(row) for row in table.to_pylist()}
 
@@ -89,6 +90,7 @@ class ServedModel(PythonModel):
         return RawHistory(
             item_ids=self.model.vocabulary.ids_of(codes[known]).to_pylist(),
             event_types=types,
+            weights=np.asarray(row["weights"])[known].tolist(),
             ages_days=np.maximum(ages[known], 0.0).tolist(),
         )
 

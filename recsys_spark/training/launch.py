@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ from pyspark.sql import SparkSession
 
 import recsys_spark
 from recsys_spark.errors import UserError
+from recsys_spark.session import is_local_master, package_archive
 from recsys_spark.training.curve import CURVE, CurveFollower
 from recsys_spark.training.spec import TrainSpec
 from recsys_spark.training.worker import train
 
 PROGRESS_SECONDS = 5.0
 """Within an epoch a progress line comes at most so often."""
+SLOTS_SECONDS = 30.0
+"""Executors of a cluster may take so long to register."""
 
 
 def launch(
@@ -39,6 +44,7 @@ def launch(
     """
     preflight(spark, spec)
     local = is_local(spark)
+    function, argument = (train, spec) if local else (on_executor(_bring_package(spec)), asdict(spec))
     curve = Path(spec.work) / CURVE
     for attempt in range(retries + 1):
         distributor = TorchDistributor(
@@ -46,7 +52,7 @@ def launch(
         )
         try:
             with CurveFollower(curve, _Reporter(progress, metric)), _process_environment(), redirect_stdout(sys.stderr):
-                result = distributor.run(train, spec)
+                result = distributor.run(function, argument)
             if isinstance(result, dict):
                 return result
             failure: Exception = RuntimeError("the training processes ended without a result")
@@ -61,10 +67,13 @@ def preflight(spark: SparkSession, spec: TrainSpec) -> None:
     processes, conf = spec.num_processes, spark.sparkContext.getConf()
     if spec.batch_size % processes:
         raise UserError(f"batch_size {spec.batch_size} must be a multiple of training.num_processes {processes}")
-    slots = spark.sparkContext.defaultParallelism
+    slots = _slots(spark, processes)
     if processes > slots:
+        cpus = conf.get("spark.task.cpus", "1")
+        each = "" if cpus == "1" else f" of {cpus} cores each"
         raise UserError(
-            f"training.num_processes is {processes} but {spark.sparkContext.master} has {slots} task slots; lower it"
+            f"training.num_processes is {processes} but {spark.sparkContext.master} has {slots} task slots{each}; "
+            "lower it"
         )
     if is_local(spark):
         return
@@ -77,15 +86,71 @@ def preflight(spark: SparkSession, spec: TrainSpec) -> None:
 
 
 def find_gpu(spark: SparkSession, processes: int) -> bool:
-    """Are there GPUs for all processes: on this host for a local master, else as Spark's executor resources."""
+    """Are there GPUs for all processes: on this host for a local master, else as resources of Spark's tasks.
+
+    Raises UserError where executors have GPUs that the processes, a task each, would not get.
+    """
     if is_local(spark):
         return torch.cuda.is_available() and torch.cuda.device_count() >= processes
-    return int(spark.sparkContext.getConf().get("spark.executor.resource.gpu.amount", "0")) > 0
+    conf = spark.sparkContext.getConf()
+    if float(conf.get("spark.executor.resource.gpu.amount", "0") or 0) <= 0:
+        return False
+    amount = float(conf.get("spark.task.resource.gpu.amount", "0") or 0)
+    if amount != 1:
+        raise UserError(
+            f"executors have GPUs, but spark.task.resource.gpu.amount is {amount:g}; set it to 1 to train on them, "
+            "or spark.executor.resource.gpu.amount to 0 to train without"
+        )
+    return True
 
 
 def is_local(spark: SparkSession) -> bool:
     """Does Spark run within this process."""
-    return str(spark.sparkContext.master).startswith("local") and "cluster" not in str(spark.sparkContext.master)
+    return is_local_master(spark.sparkContext.master)
+
+
+def on_executor(archive: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """`train` for a process that an executor starts; it takes a TrainSpec's fields.
+
+    Spark puts what `--py-files` named on the path of its Python workers, but not of the processes that torchrun starts
+    from them. So the function travels by value, as nested functions do, and finds the package at `archive` itself.
+    """
+
+    def start(fields: Mapping[str, Any]) -> dict[str, Any]:
+        import os
+        import sys
+
+        if not os.path.exists(archive):
+            raise RuntimeError(f"{archive} is not on this host; put the workspace on storage that every worker mounts")
+        sys.path.insert(0, archive)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [archive, os.environ.get("PYTHONPATH")]))
+        from recsys_spark.models.composition import Composition
+        from recsys_spark.training.spec import TrainSpec
+        from recsys_spark.training.worker import train
+
+        return train(TrainSpec(**{**fields, "composition": Composition(**fields["composition"])}))
+
+    return start
+
+
+def _bring_package(spec: TrainSpec) -> str:
+    """Put the package beside the checkpoints, which all processes share; returns the archive's path."""
+    work = Path(spec.work).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    return str(shutil.copyfile(package_archive(), work / "package.zip"))
+
+
+def _slots(spark: SparkSession, wanted: int) -> int:
+    """Tasks that can run at once; waits a while for `wanted` where executors may still register."""
+    context, until = spark.sparkContext, time.monotonic() + (0 if is_local(spark) else SLOTS_SECONDS)
+    scheduler = context._jsc.sc()
+    profile = scheduler.resourceProfileManager().defaultResourceProfile()
+    while True:
+        # Counts spark.task.cpus and GPUs too; barrier stages are held against the same number.
+        slots = int(scheduler.maxNumConcurrentTasks(profile))
+        if slots >= wanted or time.monotonic() > until:
+            return slots
+        time.sleep(0.5)
 
 
 class _Reporter:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.errors import UserError
 from recsys_spark.events import cleaning
-from recsys_spark.events.predicates import compared_as_double
+from recsys_spark.events.predicates import REJECTED, compared_as_double, with_rejections
 from recsys_spark.tables.pointer import Commit
 from tests.stages import Shop
 
@@ -158,6 +161,7 @@ def test_the_report_reconciles_and_says_what_the_events_are(cleaned: tuple[Shop,
     }
     assert commit.facts["newest_event"] == "2024-01-01T09:00:00"
     assert json.loads((commit.path("quality") / "report.json").read_text()) == report
+    assert json.loads(cleaned[0].tracked.artifacts["quality/report.json"]) == report
     assert commit.tables == {"clean_events": 10, "quarantine": 10}
 
 
@@ -181,11 +185,128 @@ def test_a_predicate_that_cannot_be_used_is_refused_before_anything_is_written(
     assert not list((tmp_path / "workspace").glob("stages/*/runs/*/clean_events"))
 
 
-def test_only_compared_whole_numbers_are_rewritten() -> None:
-    text = "x <= 0 AND 5<y OR z BETWEEN 1 AND 2 OR substring(s, 1, 5) = '5 > 3' OR w >= 1.5"
-    assert compared_as_double(text) == (
-        "x <= 0D AND 5D<y OR z BETWEEN 1D AND 2D OR substring(s, 1, 5) = '5 > 3' OR w >= 1.5"
-    )
+@pytest.mark.parametrize(
+    ("written", "compared"),
+    [
+        ("x <= 0 AND 5<Y OR x BETWEEN 1 AND 2", "x <= 0D AND 5D<Y OR x BETWEEN 1D AND 2D"),
+        ("x <= - 1 OR x > +5 OR x NOT BETWEEN -1 AND (2)", "x <= - 1D OR x > +5D OR x NOT BETWEEN -1D AND (2D)"),
+        ("`my col` <=> 1 OR `a``b` != 2 OR NOT x<>3", "`my col` <=> 1D OR `a``b` != 2D OR NOT x<>3D"),
+        (r"x = r'\' AND x <= 0 AND y = 'x <= 0'", r"x = r'\' AND x <= 0D AND y = 'x <= 0'"),
+        ("x > 0 -- x > 0", "x > 0D -- x > 0"),
+        ("x = 123456789012345 OR x = 1234567890123456", "x = 123456789012345D OR x = 1234567890123456"),
+        ("CAST(x AS INT) & 1 = 1", None),
+        ("CAST(x AS INT) div 2 = 1", None),
+        ("exists(split(x, ','), t -> 1 = CAST(t AS INT)) OR forall(split(x, ','), x -> x > 1)", None),
+        ("whole <= 0 OR x >= 1.5 OR x = 5L OR x IN (1, 2) OR substring(x, 1, 5) = '5 > 3'", None),
+    ],
+)
+def test_only_whole_numbers_compared_with_a_text_column_are_written_as_doubles(
+    spark: SparkSession, written: str, compared: str | None
+) -> None:
+    frame = spark.createDataFrame([], "x string, y string, `my col` string, `a``b` string, whole bigint")
+    rewritten = compared_as_double(frame, written)
+    assert rewritten == (compared or written)
+    frame.where(rewritten).schema  # noqa: B018 Spark takes it
+
+
+@pytest.mark.parametrize(
+    ("predicate", "rejected"),
+    [
+        ("v <= 0", ["0", "-1"]),  # and not 0.5, nor text
+        ("v BETWEEN 1 AND 2", []),
+        ("v = 12345678901234567", ["12345678901234567"]),  # a double could not tell it from ...568
+        ("CAST(v AS INT) & 1 = 1", ["-1"]),
+    ],
+)
+def test_predicates_over_text_mean_what_they_say(spark: SparkSession, predicate: str, rejected: list[str]) -> None:
+    values = ["0", "0.5", "-1", "x", "12345678901234567", "12345678901234568"]
+    frame = spark.createDataFrame([(value,) for value in values], "v string")
+    rows = with_rejections(frame, {"r": predicate}, "source").where(REJECTED).collect()
+    assert [row["v"] for row in rows] == rejected
+
+
+def test_a_packages_csv_is_judged_as_any_other_csv(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "a_shops_data"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "a.csv").write_text(f"{HEADER}\n{GOOD[1]}\nu,i,1/1/2024 8:00,N1,1,0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    shop = Shop(spark, tmp_path, source={**SALES, "format": "package", "path": "a_shops_data/a.csv"})
+    assert shop.run("clean_events", cleaning.run).facts["report"]["rejects_by_reason"] == {"free": 1}
+
+
+def shop_of(spark: SparkSession, folder: Path, kinds: list[str], **source: Any) -> Shop:
+    """One event of each of the kinds."""
+    lines = [f"u,i{place},2024-01-01,{kind}" for place, kind in enumerate(kinds)]
+    (folder / "a.csv").write_text("\n".join(["user,item,time,kind", *lines]) + "\n")
+    columns = {"user_id": "user", "item_id": "item", "event_time": "time", "event_type": "kind"}
+    if "event_type" in source:
+        del columns["event_type"]
+    common = {"format": "csv", "path": f"{folder}/a.csv", "options": {"header": "true"}, "columns": columns}
+    return Shop(spark, folder, source={**common, **source})
+
+
+@pytest.mark.parametrize(
+    ("source", "met"),
+    [
+        ({"event_type": "bought"}, "'bought' .2."),
+        ({"event_types": {"b": "bought", "s": "sold"}}, "'bought' .1., 'sold' .1."),
+        ({}, "'b' .1., 's' .1."),
+    ],
+)
+def test_a_log_of_which_no_event_type_is_known_is_refused(
+    spark: SparkSession, tmp_path: Path, source: dict[str, Any], met: str
+) -> None:
+    shop = shop_of(spark, tmp_path, ["b", "s"], **source)
+    with pytest.raises(UserError, match=rf"a\.csv: no event is of a known type, only of {met}; known are other, view"):
+        shop.run("clean_events", cleaning.run)
+
+
+def test_unknown_event_types_beside_known_ones_are_told_and_kept(spark: SparkSession, tmp_path: Path) -> None:
+    shop = shop_of(spark, tmp_path, ["purchase", "gift", "loan", "gift"])
+    report = shop.run("clean_events", cleaning.run).facts["report"]
+    assert report["event_types"] == {"purchase": 1, "other": 3}
+    told = [line for line in shop.told if "unknown types" in line]
+    assert len(told) == 1
+    assert "'gift' (2), 'loan' (1); known are" in told[0]
+
+
+def broken_archive(folder: Path) -> dict[str, Any]:
+    lines = [f"user{row},item{row * 7919 % 9973},2024-01-01" for row in range(20_000)]
+    whole = gzip.compress("\n".join(["a,b,c", *lines]).encode())
+    (folder / "cut off.csv.gz").write_bytes(whole[: len(whole) // 2])
+    return {"format": "csv", "path": f"{folder}/*.gz", "options": {"header": "true"}}
+
+
+def broken_parquet(folder: Path) -> dict[str, Any]:
+    pd.DataFrame({"a": ["u"], "b": ["i"], "c": ["2024-01-01"]}).to_parquet(folder / "a.parquet")
+    (folder / "cut off.parquet").write_bytes((folder / "a.parquet").read_bytes()[:50])
+    return {"format": "parquet", "path": f"{folder}/*.parquet"}
+
+
+@pytest.mark.parametrize("broken", [broken_archive, broken_parquet])
+def test_a_file_that_is_broken_inside_is_one_line_that_names_it(
+    spark: SparkSession, tmp_path: Path, broken: Callable[[Path], dict[str, Any]]
+) -> None:
+    columns = {"user_id": "a", "item_id": "b", "event_time": "c"}
+    shop = Shop(spark, tmp_path, source={**broken(tmp_path), "columns": columns, "event_type": "purchase"})
+    with pytest.raises(UserError, match=rf"^{tmp_path}/cut off\.\S+: cannot be read \(.+\); replace it") as error:
+        shop.run("clean_events", cleaning.run)
+    assert "\n" not in str(error.value)
+
+
+def test_text_in_another_encoding_does_not_stop_the_job(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [{"u": "café", "i": "i", "t": "2024-01-01"}, {"u": "café", "i": "i", "t": "never"}]
+    text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
+    columns = {"user_id": "u", "item_id": "i", "event_time": "t"}
+    source = {"format": "json", "path": f"{tmp_path}/a.json", "columns": columns, "event_type": "purchase"}
+    shop = Shop(spark, tmp_path, source=source)
+    shop.run("clean_events", cleaning.run)
+    assert [row["user_id"] for row in shop.table("clean_events").collect()] == ["caf\ufffd"]
+    assert "caf\ufffd" in shop.table("quarantine").collect()[0]["raw"]
 
 
 @pytest.mark.parametrize(

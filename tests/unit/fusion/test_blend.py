@@ -80,7 +80,7 @@ def test_a_component_that_cannot_score_a_user_leaves_its_weight_to_the_others() 
 def test_users_whom_no_component_can_score_take_the_fallback() -> None:
     popular = torch.tensor([[5.0, 4.0, 3.0, 2.0]] * 2)
     made = {"a": Fixed("a", A, [True, False]), "popularity": Fixed("popularity", popular, [True, True])}
-    [result] = blend(made, [setting(a=(1.0, "zscore"))], users(2), "popularity")
+    [result] = blend(made, [setting(a=(1.0, "zscore"))], users(2), made["popularity"])
     assert result.fused[1].tolist() == popular[1].tolist()
     assert result.weights[1].sum() == 0
 

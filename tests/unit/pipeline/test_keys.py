@@ -49,3 +49,10 @@ def test_a_file_that_grew_or_came_changes_the_manifest(tmp_path: Path) -> None:
     assert grown != before
     (tmp_path / "b.csv").write_text("u,i,t\n")
     assert source_manifest(config(tmp_path)) != grown
+
+
+def test_files_that_only_sparks_globs_find_count_as_changed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("u,i,t\n")
+    settings = config(tmp_path)
+    braces = settings.model_copy(update={"source": (settings.source[0].model_copy(update={"path": "{a,b}.csv"}),)})
+    assert source_manifest(braces) != source_manifest(braces)

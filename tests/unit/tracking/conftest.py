@@ -42,9 +42,12 @@ def model_directory(tmp_path_factory):
         ]
     )
     pq.write_table(pa.Table.from_pylist(rows, schema), root / "vocabulary.parquet")
-    Counts("popularity", torch.tensor([1.0, 2.0, 3.0, 4.0])).save(root / "bundle", root / "vocabulary.parquet")
+    Counts("popularity", torch.tensor([1.0, 2.0, 3.0, 4.0]), half_life_days=7.0).save(
+        root / "bundle", root / "vocabulary.parquet"
+    )
     settings = {"allow": single("popularity"), "drop": single("popularity")}
-    FusedModel.save(root / "model", {"popularity": root / "bundle"}, settings, ("purchase",), {"purchase": 1.0})
+    bundles = {"popularity": root / "bundle"}
+    FusedModel.save(root / "model", bundles, root / "bundle", settings, ("purchase",), {"purchase": 1.0})
     return root / "model"
 
 
