@@ -20,8 +20,8 @@ CATALOGUE = "item_id string, title string, description string, category string, 
 def read_catalog(spark: SparkSession, catalog: Catalog | None) -> DataFrame:
     """One row an item: item_id, title, description, category and brand, trimmed, null where empty, and its price.
 
-    A price that is no finite number is null. Of several rows of an item the first by (file, order) counts; rows that do not fit the format or have no item_id are
-    left out. Without a catalogue there are no rows.
+    A price that is no finite number is null. Of several rows of an item the first by (file, order) counts; rows that do
+    not fit the format or have no item_id are left out. Without a catalogue there are no rows.
     """
     if catalog is None:
         return spark.createDataFrame([], CATALOGUE)
