@@ -44,6 +44,7 @@ class Runner:
             check_database(config.tables.catalog)
         self.config = config
         self.workspace = Workspace(config.workspace)
+        self.workspace.check()
         self._app_name = app_name
         self._day = day
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +29,22 @@ class Workspace:
         if re.match(r"^(?!file:)[a-zA-Z][a-zA-Z0-9+.-]+:", root):
             raise UserError(f"workspace {root}: must be a local or mounted folder; mount the store and name its path")
         self.root = Path(root.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
+
+    def check(self) -> None:
+        """Raises UserError where the folder cannot be written to or has no hard links, so nothing could be published."""
+        probe = self.root / f".probe-{uuid.uuid4().hex}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            os.link(probe, probe.with_suffix(".link"))
+        except OSError as error:
+            raise UserError(
+                f"workspace {self.root}: must be a writable file system with hard links ({error.strerror})"
+            ) from None
+        finally:
+            for path in (probe, probe.with_suffix(".link")):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def stage_directory(self, stage: str) -> Path:
         """The folder of a stage's versions and runs."""

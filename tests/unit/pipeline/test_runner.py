@@ -63,9 +63,7 @@ def test_a_date_that_is_not_that_of_an_input_is_refused(workspace: Path) -> None
     at = runner(workspace)
     for stage in (CLEAN, FEATURES):
         at.run(stage)
-    with pytest.raises(
-        UserError, match="--date 2020-01-01: build_features was made for 2024-03-05; run jobs/"
-    ):
+    with pytest.raises(UserError, match="--date 2020-01-01: build_features was made for 2024-03-05; run jobs/"):
         runner(workspace, date(2020, 1, 1)).run(DATASETS)
 
 

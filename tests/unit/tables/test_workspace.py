@@ -86,3 +86,20 @@ def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path: Path) -> None
 def test_a_store_that_is_not_mounted_is_refused() -> None:
     with pytest.raises(UserError, match="s3a://bucket/x: must be a local or mounted folder"):
         Workspace("s3a://bucket/x")
+
+
+def test_a_folder_that_cannot_be_published_to_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Workspace(str(tmp_path / "new")).check()
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="must be a writable file system with hard links"):
+        Workspace(str(tmp_path / "file")).check()
+
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(UserError, match="hard links \\(Operation not supported\\)"):
+        Workspace(str(tmp_path / "new")).check()
