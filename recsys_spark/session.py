@@ -134,7 +134,10 @@ def _prepare_java(config: Config) -> None:
 
 def _launch_settings(config: Config) -> SparkConf:
     """What the driver's JVM must know when it starts."""
-    settings = {"spark.driver.memory": config.spark.driver_memory}
+    settings = {
+        "spark.driver.memory": config.spark.driver_memory,
+        "spark.ui.showConsoleProgress": "false",  # would be on, as in a shell
+    }
     if config.spark.master:
         settings["spark.master"] = config.spark.master
     return SparkConf(loadDefaults=False).setAll(list((settings | config.spark.conf).items()))

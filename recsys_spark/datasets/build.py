@@ -22,6 +22,7 @@ from recsys_spark.datasets.vocabulary import fold_spans, item_counts, write_voca
 from recsys_spark.errors import UserError
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.pipeline.stage import StageContext, StageResult
+from recsys_spark.tables.location import spark_path
 
 FORMAT = 2
 """Raised when the same input gives other files."""
@@ -49,8 +50,8 @@ def run(context: StageContext) -> StageResult:
     written = context.written_table("histories")
     scratch = context.new_directory("scratch")
     try:
-        item_counts(written).write.parquet(str(scratch / "counts"))
-        counts = spark.read.parquet(str(scratch / "counts"))
+        item_counts(written).write.parquet(spark_path(scratch / "counts"))
+        counts = spark.read.parquet(spark_path(scratch / "counts"))
         spans, fingerprints = fold_spans(counts)
         require_folds(config.split, bounds, spans)
         require_weights(counts, config)

@@ -73,9 +73,10 @@ def read_csv(spark: SparkSession, files: Files, where: str, check: Check) -> Dat
         as_configured = len(groups) == 1 and (base is None or not patterns)
         from_ = list(files.paths) if as_configured else [_escaped(path) for path in members]
         label = where if len(groups) == 1 else f"{where} ({members[0]})"
-        refuse_internal(names, label)
+        spelled = [spelling[name] for name in names]
+        refuse_internal(spelled, label)
         below = {} if as_configured or base is None else {"basepath": base}
-        frame = _read_group(spark, from_, [spelling[name] for name in names], {**options, **below})
+        frame = _read_group(spark, from_, spelled, {**options, **below})
         require_columns(own_columns(frame), files, label)
         check(frame, label)
         frames.append(frame)

@@ -50,6 +50,8 @@ def _objects(spark: SparkSession, files: Files) -> DataFrame:
     whole = str(options.get("multiline", "false")).lower() == "true"
     reader = spark.read.options(**{key: value for key, value in options.items() if key in TEXT_OPTIONS})
     text = with_file_position(reader.text(list(files.paths), wholetext=whole))
+    # Text keeps bytes that are no UTF-8, at which readers of what is written from it would stop.
+    text = text.withColumn("value", F.make_valid_utf8("value"))
     if whole:
         elements = F.coalesce(F.from_json("value", "array<string>"), F.array("value"))
         rest = [quoted(name) for name in text.columns if name not in ("value", ORDER)]

@@ -8,6 +8,8 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.tables.location import spark_path
+
 
 def assign_dense(
     first_seen: DataFrame, previous: DataFrame | None, id_column: str, index: str, scratch: Path
@@ -25,7 +27,7 @@ def assign_dense(
     (one a file) are collected.
     """
     spark = first_seen.sparkSession
-    seen, ordered = (str(scratch / f"{name}-{uuid.uuid4().hex}") for name in ("seen", "sorted"))
+    seen, ordered = (spark_path(scratch / f"{name}-{uuid.uuid4().hex}") for name in ("seen", "sorted"))
     # Written once: it is read for the ranges (which are drawn from a sample), for the rows, and beside `previous`.
     first_seen.select(id_column, "first_seen").write.parquet(seen)
     schema = first_seen.select(id_column, "first_seen").schema

@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.config import Config
+from recsys_spark.tables.location import spark_path
 
 Facts: TypeAlias = dict[str, Any]
 """What a fit returns: JSON values, both frozen settings (`half_life_days`) and numbers (`neighbours`)."""
@@ -69,14 +70,14 @@ class FitInputs:
 
     def matrix(self) -> DataFrame:
         """The user-item matrix without filler rows: user_index, item (code), weight, count, last_time."""
-        rows = self.spark.read.parquet((self.dataset / "matrix").absolute().as_uri()).where(F.col("row_weight") > 0)
+        rows = self.spark.read.parquet(spark_path(self.dataset / "matrix")).where(F.col("row_weight") > 0)
         return rows.select("user_index", "item", "weight", "count", "last_time")
 
     def events(self) -> DataFrame:
         """Events of the fit's folds on items of its vocabulary: user_index, item (code), event_type, weight, time."""
         event = F.explode(F.arrays_zip("items", "event_types", "weights", "times", "folds")).alias("event")
         seen = self.histories.select("user_index", event).where(F.col("event.folds").isin(*self.folds))
-        codes = self.spark.read.parquet(self.vocabulary.absolute().as_uri()).select("code", "item_index")
+        codes = self.spark.read.parquet(spark_path(self.vocabulary)).select("code", "item_index")
         return seen.join(F.broadcast(codes), on=F.col("event.items") == F.col("item_index"), how="inner").select(
             "user_index",
             F.col("code").alias("item"),
@@ -95,7 +96,7 @@ class FitInputs:
         scratch = self.output.with_name(f".{self.output.name}.rows")
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            frame.write.parquet(scratch.absolute().as_uri())
+            frame.write.parquet(spark_path(scratch))
             yield lambda: (
                 batch
                 for file in sorted(scratch.glob("part-*.parquet"))

@@ -26,6 +26,7 @@ from recsys_spark.scoring.blocks import spread
 from recsys_spark.scoring.candidates import candidate_rows, load_candidates
 from recsys_spark.scoring.evaluate import evaluation_rows
 from recsys_spark.scoring.shipping import ShippedModel, ship
+from recsys_spark.tables.location import spark_path
 from recsys_spark.tracking.registry import update_card
 
 FUSED = "fused"
@@ -110,7 +111,7 @@ def _write_candidates(context: StageContext, model: ShippedModel) -> Path:
         config.scoring.block_mb << 20,
     )
     path = context.run_directory / "candidates"
-    rows.write.parquet(path.as_uri())
+    rows.write.parquet(spark_path(path))
     return path
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.tables.location import spark_path
 from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.schemas import TABLES
 from recsys_spark.tables.workspace import Workspace
@@ -107,13 +108,13 @@ class StageContext:
         table = TABLES[name]
         assert table.stage == self.stage, f"{name} belongs to {table.stage}, not to {self.stage}"
         path = self.run_directory / name
-        table.select(frame).write.parquet(path.as_uri())
+        table.select(frame).write.parquet(spark_path(path))
         self.tables[name] = verified_rows(path, [item.name for item in table.schema])
         return self.tables[name]
 
     def written_table(self, name: str) -> DataFrame:
         """A table that this stage has written already, read back: it is computed once, however often it is used."""
-        return self.spark.read.schema(TABLES[name].schema).parquet((self.run_directory / name).as_uri())
+        return self.spark.read.schema(TABLES[name].schema).parquet(spark_path(self.run_directory / name))
 
 
 def verified_rows(path: Path, columns: list[str]) -> int:

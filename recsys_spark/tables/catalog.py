@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.utils import AnalysisException
 
 from recsys_spark.errors import UserError
+from recsys_spark.tables.location import spark_path
 from recsys_spark.tables.pointer import Commit
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,7 +26,7 @@ def replace_views(spark: SparkSession, database: str, commit: Commit) -> None:
     try:
         spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         for table in commit.tables:
-            path = commit.path(table).as_uri().replace("`", "``")
+            path = spark_path(commit.path(table)).replace("`", "``")
             spark.sql(f"CREATE OR REPLACE VIEW `{database}`.`{table}` AS SELECT * FROM parquet.`{path}`")
     except AnalysisException as error:
         first_line = str(error).splitlines()[0]

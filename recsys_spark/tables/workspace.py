@@ -15,6 +15,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.errors import UserError
+from recsys_spark.tables.location import spark_path
 from recsys_spark.tables.pointer import Commit, commits, latest_commit
 from recsys_spark.tables.schemas import TABLES
 
@@ -31,7 +32,7 @@ class Workspace:
         self.root = Path(root.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
 
     def check(self) -> None:
-        """Raises UserError where the folder cannot be written to or has no hard links, so nothing could be published."""
+        """Raises UserError where the folder cannot be written to, or has no hard links to publish with."""
         probe = self.root / f".probe-{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ class Workspace:
     def read_table(self, spark: SparkSession, name: str, commit: Commit | None = None) -> DataFrame:
         """A table of a commit, by default the newest one."""
         commit = commit or self.table_commit(name)
-        return spark.read.schema(TABLES[name].schema).parquet(commit.path(name).as_uri())
+        return spark.read.schema(TABLES[name].schema).parquet(spark_path(commit.path(name)))
 
     def prune(self, keep: int, pinned: Iterable[tuple[str, int]] = ()) -> list[Path]:
         """Remove old versions of every stage; returns the run directories that went.

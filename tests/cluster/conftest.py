@@ -36,7 +36,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": str(self.python), "PYTHONPATH": ""}
+        return {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": str(self.python)}
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def test_under_spark_submit_the_shipped_zip_is_enough_to_train_on_executors(
     """Neither the driver's nor the executors' Python has the package."""
     missing = subprocess.run(
         [str(cluster.python), "-c", "import pyspark, torch; import recsys_spark"],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
+        capture_output=True, text=True, cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": ""},
     )  # fmt: skip
     assert "No module named 'recsys_spark'" in missing.stderr
     archive = tmp_path / "recsys_spark.zip"
@@ -88,7 +89,8 @@ def test_under_spark_submit_the_shipped_zip_is_enough_to_train_on_executors(
         *(str(ROOT / "jobs" / "train_models.py"), "--config", str(runs.config), "--set", "spark.master=null"),
         *("--set", f"workspace={runs.workspace}", "--set", "models=[gru]", "--set", "training.num_processes=2"),
     ]
-    ended = finish(command, tmp_path, **cluster.environment, PYSPARK_DRIVER_PYTHON=str(cluster.python))
+    environment = {**cluster.environment, "PYSPARK_DRIVER_PYTHON": str(cluster.python), "PYTHONPATH": ""}
+    ended = finish(command, tmp_path, **environment)
     assert ended.code == 0, ended.stderr[-6000:]
     assert ended.line["status"] == "done"
 

@@ -16,6 +16,7 @@ from recsys_spark.datasets import build
 from recsys_spark.datasets.histories import histories
 from recsys_spark.datasets.loader import batches
 from recsys_spark.datasets.split import Cuts
+from recsys_spark.errors import UserError
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.features import build as features
 from recsys_spark.pipeline.stage import StageContext, StageResult
@@ -58,8 +59,8 @@ BEFORE = log(1, START, TEST, 12)
 AFTER = log(2, TEST, AS_OF, 12)
 
 
-def built(spark: SparkSession, folder: Path, events: list[Event]) -> tuple[Shop, Commit]:
-    shop = Shop(spark, folder, **SETTINGS)
+def built(spark: SparkSession, folder: Path, events: list[Event], **settings: Any) -> tuple[Shop, Commit]:
+    shop = Shop(spark, folder, **{**SETTINGS, **settings})
 
     def clean(context: StageContext) -> StageResult:
         rows = [
@@ -235,6 +236,26 @@ def test_the_facts_say_where_the_cuts_are(made: tuple[Shop, Commit]) -> None:
     described = json.loads((commit.path("datasets") / "select" / "dataset.json").read_text())
     assert described["folds"] == [0]
     assert described["version"] == commit.facts["versions"]["select"]
+
+
+def test_a_log_of_which_every_event_weighs_nothing_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    events = [("u", "i", "gift", time) for time in (START, VALID, TEST)]
+    with pytest.raises(UserError, match=r"every event weighs 0: .*purchase 1, .*map them to other, view"):
+        built(spark, tmp_path, events)
+
+
+def test_a_household_that_buys_a_hundred_items_in_the_valid_window_keeps_them_all_as_targets(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    bought = [("u", f"i{number:03d}", "purchase", START) for number in range(100)]
+    again = [(user, item, kind, VALID + timedelta(minutes=place)) for place, (user, item, kind, _) in enumerate(bought)]
+    _, commit = built(spark, tmp_path, [*bought, *again, ("u", "i001", "purchase", TEST)])
+    (row,) = real_rows(commit, "select", "valid")
+    assert row["target_count"] == 100
+    assert row["targets"] == [*range(1, 101), *[0] * (len(row["targets"]) - 100)]
+    path = commit.path("datasets") / "select" / "valid"
+    (read,) = [batch for batch in batches(path, ["targets"], 4) if batch["targets"].any()]
+    assert read["targets"].max() == 100
 
 
 def test_the_version_follows_the_settings(tmp_path: Path) -> None:

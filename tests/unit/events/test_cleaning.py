@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -304,9 +305,9 @@ def test_text_in_another_encoding_does_not_stop_the_job(spark: SparkSession, tmp
     columns = {"user_id": "u", "item_id": "i", "event_time": "t"}
     source = {"format": "json", "path": f"{tmp_path}/a.json", "columns": columns, "event_type": "purchase"}
     shop = Shop(spark, tmp_path, source=source)
-    shop.run("clean_events", cleaning.run)
-    assert [row["user_id"] for row in shop.table("clean_events").collect()] == ["caf\ufffd"]
-    assert "caf\ufffd" in shop.table("quarantine").collect()[0]["raw"]
+    commit = shop.run("clean_events", cleaning.run)
+    assert pq.read_table(commit.path("clean_events"))["user_id"].to_pylist() == ["caf\ufffd"]
+    assert "caf\ufffd" in pq.read_table(commit.path("quarantine"))["raw"].to_pylist()[0]
 
 
 @pytest.mark.parametrize(

@@ -176,3 +176,58 @@ def test_the_file_that_lacks_a_column_is_named_among_others(spark: SparkSession,
     (tmp_path / "b.csv").write_text("user,item\nu1,i1\n")
     with pytest.raises(UserError, match=r"b\.csv.*no column 'time'"):
         read_source(spark, source(tmp_path / "*.csv"))
+
+
+def day_shop(folder: Path) -> None:
+    """Two days whose files have other columns, in folders that name the day, and file names with pattern characters."""
+    for day, content in {1: "user,item\nu1,i1\n", 2: "item,user\ni2,u2\n"}.items():
+        below = folder / f"day=2024-01-0{day}"
+        below.mkdir(parents=True)
+        (below / f"export [{day}] {{x}}*.csv").write_text(content)
+
+
+@pytest.mark.parametrize("pattern", ["", "/*", "/*/*.csv", "/day=2024-01-0[12]"])
+def test_files_of_several_headers_keep_their_folder_columns_and_odd_names(
+    spark: SparkSession, tmp_path: Path, pattern: str
+) -> None:
+    day_shop(tmp_path / "shop=1" / "logs")  # a folder above the configured path adds no column
+    columns = {"user_id": "user", "item_id": "item", "event_time": "day"}
+    rows = read_source(spark, source(f"{tmp_path}/shop=1/logs{pattern}", columns=columns))
+    assert values(rows, "user", "item", "day") == [("u1", "i1", "2024-01-01"), ("u2", "i2", "2024-01-02")]
+    assert "shop" not in rows.columns
+
+
+def test_files_inside_and_outside_of_folders_that_add_columns_are_all_read(spark: SparkSession, tmp_path: Path) -> None:
+    day_shop(tmp_path)
+    (tmp_path / "a.csv").write_text("user,item\nu0,i0\n")
+    columns = {"user_id": "user", "item_id": "item", "event_time": "user"}
+    rows = read_source(spark, source(tmp_path, columns=columns))
+    assert sorted(values(rows, "user", "day"), key=str) == [
+        ("u0", None),
+        ("u1", "2024-01-01"),
+        ("u2", "2024-01-02"),
+    ]
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "parquet"])
+@pytest.mark.parametrize("name", ["_source_file", "_Row_Hash"])
+def test_a_column_of_a_name_that_is_used_here_is_refused(
+    spark: SparkSession, tmp_path: Path, format: str, name: str
+) -> None:
+    row = {"user": "u", "item": "i", "time": "2024-01-01", name: "x"}
+    frame = pd.DataFrame([row])
+    if format == "csv":
+        frame.to_csv(tmp_path / "a", index=False)
+    elif format == "json":
+        frame.to_json(tmp_path / "a", orient="records", lines=True)
+    else:
+        frame.to_parquet(tmp_path / "a")
+    with pytest.raises(UserError, match=f"a column is named '{name}'"):
+        read_source(spark, source(tmp_path / "a", format))
+
+
+def test_a_columns_name_may_begin_as_ours_do(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("_source_user,item,time\nu1,i1,2024-01-01\n")
+    columns = {"user_id": "_source_user", "item_id": "item", "event_time": "time"}
+    rows = read_source(spark, source(tmp_path / "a.csv", columns=columns))
+    assert values(rows, "_source_user") == [("u1",)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from datetime import date, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ SOURCE = {
 CATALOG = {
     "format": "csv",
     "options": {"header": "true"},
-    "columns": {"item_id": "sku", "title": "name", "category": "kind"},
+    "columns": {"item_id": "sku", "title": "name", "description": "text", "category": "kind", "price": "Price"},
 }
 
 
@@ -29,17 +30,20 @@ def test_ids_and_items_follow_the_events_before_the_date_and_later_runs_only_app
     spark: SparkSession, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text("user,item,time\nv,x,2024-01-01\nu,y,2024-01-01\nu,w,2024-01-02\na,a,2024-01-05\n")
-    (tmp_path / "items.csv").write_text('SKU,name,kind\nx,"  A   red\tbox ",\nx,another,boxes\nunsold,n,k\nw,,\n')
+    (tmp_path / "items.csv").write_text(
+        'SKU,name,kind,text,price\nx,"  A   red\tbox ",,,2.50\nx,another,boxes,t,1\n'
+        'unsold,n,k," for  you ",ask\nw,,,,-1e3\n'
+    )
     catalog = {**CATALOG, "path": f"{tmp_path}/items.csv"}
     shop = Shop(spark, tmp_path, source={**SOURCE, "path": f"{tmp_path}/a.csv"}, catalog=catalog)
     shop.run("clean_events", cleaning.run)
     first = shop.run("build_features", build.run, as_of=datetime(2024, 1, 4))
     assert sorted(map(tuple, shop.table("user_ids", first).collect())) == [("u", 1), ("v", 2)]
     assert sorted(map(tuple, shop.table("items", first).collect())) == [
-        (1, "x", "A red box", None, None, date(2024, 1, 1)),
-        (2, "y", "y", None, None, date(2024, 1, 1)),
-        (3, "w", "w", None, None, date(2024, 1, 2)),
-        (4, "unsold", "n", "k", None, None),  # in the catalogue, never bought: after those that were
+        (1, "x", "A red box", None, None, None, 2.5, date(2024, 1, 1)),
+        (2, "y", "y", None, None, None, None, date(2024, 1, 1)),
+        (3, "w", "w", None, None, None, -1000.0, date(2024, 1, 2)),
+        (4, "unsold", "n", "for you", "k", None, None, None),  # in the catalogue, never bought: after those that were
     ]
     second = shop.run("build_features", build.run, as_of=datetime(2024, 1, 6))
     assert sorted(map(tuple, shop.table("user_ids", second).collect())) == [("a", 3), ("u", 1), ("v", 2)]
@@ -56,4 +60,23 @@ def test_ids_and_items_follow_the_events_before_the_date_and_later_runs_only_app
 
 
 def test_without_a_catalogue_there_is_nothing_to_say_of_items(spark: SparkSession) -> None:
-    assert read_catalog(spark, None).columns == ["item_id", "title", "category", "brand"]
+    assert read_catalog(spark, None).columns == [
+        "item_id",
+        "title",
+        "description",
+        "category",
+        "brand",
+        "price",
+    ]
+
+
+def test_a_catalogue_that_is_broken_inside_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,time\nv,x,2024-01-01\n")
+    lines = [f"item{row},name{row * 7919 % 9973}" for row in range(20_000)]
+    whole = gzip.compress("\n".join(["sku,name", *lines]).encode())
+    (tmp_path / "items.csv.gz").write_bytes(whole[: len(whole) // 2])
+    catalog = {**CATALOG, "columns": {"item_id": "sku", "title": "name"}, "path": f"{tmp_path}/items.csv.gz"}
+    shop = Shop(spark, tmp_path, source={**SOURCE, "path": f"{tmp_path}/a.csv"}, catalog=catalog)
+    shop.run("clean_events", cleaning.run)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/items\.csv\.gz: cannot be read"):
+        shop.run("build_features", build.run, as_of=datetime(2024, 1, 4))

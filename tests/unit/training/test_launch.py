@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import sysconfig
 import threading
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from pyspark import SparkConf, cloudpickle
 
 from recsys_spark.errors import UserError
+from recsys_spark.session import package_archive
 from recsys_spark.training import launch as module
 from recsys_spark.training.curve import CurveFollower, CurveWriter
-from recsys_spark.training.launch import launch
+from recsys_spark.training.launch import find_gpu, launch, on_executor
 from recsys_spark.training.worker import train
 
 
@@ -68,6 +75,77 @@ def test_after_the_last_retry_it_fails(spark, make_spec, monkeypatch):
 def test_more_processes_than_slots_are_refused_in_one_line(spark, make_spec):
     with pytest.raises(UserError, match=r"num_processes is 5 but local\[2\] has 2 task slots"):
         launch(spark, make_spec(num_processes=5), 0, silent, silent)
+
+
+class Scheduler:
+    """A cluster with two slots for tasks."""
+
+    def sc(self):
+        return self
+
+    def resourceProfileManager(self):  # noqa: N802 - Spark's name
+        return self
+
+    def defaultResourceProfile(self):  # noqa: N802 - Spark's name
+        return None
+
+    def maxNumConcurrentTasks(self, profile):  # noqa: N802 - Spark's name
+        return 2
+
+
+def cluster(**settings):
+    """A session on a cluster, as far as the checks before a launch look at it."""
+    conf = SparkConf(loadDefaults=False)
+    for name, value in settings.items():
+        conf.set(f"spark.{name.replace('_', '.')}", value)
+    context = SimpleNamespace(master="spark://host:7077", getConf=lambda: conf, _jsc=Scheduler())
+    return SimpleNamespace(sparkContext=context)
+
+
+def test_a_cluster_is_given_time_to_register_and_then_refused_with_its_slots(make_spec, monkeypatch):
+    monkeypatch.setattr(module, "SLOTS_SECONDS", 0.1)
+    message = r"num_processes is 5 but spark://host:7077 has 2 task slots of 4 cores each"
+    with pytest.raises(UserError, match=message):
+        module.preflight(cluster(task_cpus="4"), make_spec(num_processes=5, batch_size=10))
+
+
+def test_gpus_of_executors_are_used_where_each_task_gets_one():
+    assert not find_gpu(cluster(), 2)
+    assert find_gpu(cluster(executor_resource_gpu_amount="2", task_resource_gpu_amount="1"), 2)
+
+
+@pytest.mark.parametrize("settings", [{}, {"task_resource_gpu_amount": "0.5"}])
+def test_gpus_that_tasks_do_not_ask_for_are_told_in_one_line(settings):
+    with pytest.raises(
+        UserError, match=r"executors have GPUs, but spark\.task\.resource\.gpu\.amount is .*; set it to 1"
+    ):
+        find_gpu(cluster(executor_resource_gpu_amount="1", **settings), 2)
+
+
+def test_a_process_without_the_package_trains_from_the_archive_alone(make_spec, tmp_path):
+    spec = make_spec(epochs=1)
+    (tmp_path / "job").write_bytes(cloudpickle.dumps((on_executor(str(package_archive())), asdict(spec))))
+    code = f"""
+import json, sys
+sys.path.append({sysconfig.get_paths()["purelib"]!r})
+assert not any("recsys_spark" in name for name in sys.modules)
+from pyspark import cloudpickle
+function, fields = cloudpickle.load(open("job", "rb"))
+print(json.dumps(function(fields)))
+print(sys.modules["recsys_spark"].__file__)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    result, place = ended.stdout.splitlines()[-2:]
+    assert json.loads(result)["best_epoch"] == 1
+    assert place.startswith(str(package_archive()))
+
+
+def test_an_archive_that_is_not_on_the_host_is_named():
+    with pytest.raises(RuntimeError, match=r"/nowhere/package\.zip is not on this host"):
+        on_executor("/nowhere/package.zip")({})
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(spark, make_spec):
