@@ -33,7 +33,8 @@ class Files(Section):
     path: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """A path, a glob or a list of them; a table's name for `table`; `package/file.parquet` for `package`."""
     options: dict[str, str] = {}
-    """Options handed to Spark's reader, such as `{header: "true", sep: ";"}`."""
+    """Options handed to Spark's reader, such as `{header: "true", sep: ";"}`; in csv a quote inside quotes is doubled
+    unless `escape` says otherwise."""
     columns: dict[str, str]
     """Our column to the file's column (letter case does not matter)."""
 

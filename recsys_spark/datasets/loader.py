@@ -72,7 +72,7 @@ def batches(
     pending: list[Arrays] = []
     waiting = 0
     with make_batch_reader(
-        Path(dataset_path).absolute().as_uri(),
+        f"file://{Path(dataset_path).absolute()}",  # petastorm does not decode the %20 of a proper URI
         schema_fields=[f"^{name}$" for name in columns],
         reader_pool_type="thread",
         workers_count=1,  # several would deliver row groups in the order in which they happen to finish

@@ -28,6 +28,8 @@ from recsys_spark.events.rows import (
 
 OURS = {"mode", "inferschema", "enforceschema", "columnnameofcorruptrecord", "columnpruning", "header"}
 """Reader options that are decided here: every row is kept, every column is text."""
+DEFAULTS = {"escape": '"'}
+"""Where the user gives none: a quote inside quotes is doubled (RFC 4180); Spark would expect a backslash."""
 LISTING = ("pathglobfilter", "recursivefilelookup", "modifiedbefore", "modifiedafter")
 PATTERN = re.compile(r"[\[\]{}*?\\]")
 """What Hadoop takes for parts of a pattern in a path."""
@@ -52,7 +54,7 @@ def read_csv(spark: SparkSession, files: Files, where: str, check: Check) -> Dat
     united by name. Folders such as `day=2024-01-01` below a configured path add columns. Raises UserError where a group
     lacks a mapped column, or `check` says so.
     """
-    options = {key.lower(): value for key, value in files.options.items()}
+    options = {**DEFAULTS, **{key.lower(): value for key, value in files.options.items()}}
     paths = list_files(spark, files, where)
     roots = [options["basepath"]] if "basepath" in options else list(files.paths)
     bases = _folder_bases(spark, paths, roots)
@@ -160,7 +162,7 @@ def _column_names(fields: list[str], named: bool) -> list[str]:
 
 def _first_record(spark: SparkSession, path: str, options: Mapping[str, str]) -> list[str] | None:
     """The fields of the first line that is neither blank nor a comment."""
-    quote, escape = options.get("quote", '"'), options.get("escape", "\\")
+    quote, escape = options.get("quote", '"'), options["escape"]
     separator = options.get("sep", options.get("delimiter", ",")).replace("\\t", "\t")
     many_lines = str(options.get("multiline", "false")).lower() == "true"
     comment = options.get("comment", "")

@@ -50,6 +50,14 @@ def test_quotes_empty_fields_and_rows_of_a_wrong_length_are_told_apart(spark: Sp
     assert len(rows.where(F.col(CORRUPT).isNotNull()).select("user").collect()) == 2
 
 
+def test_a_doubled_quote_is_a_quote_unless_escape_says_otherwise(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('user,item,time\nu1,"5"" lamp, red",2024-01-01\n')
+    assert values(read_source(spark, source(tmp_path / "a.csv")), "item") == [('5" lamp, red',)]
+    (tmp_path / "b.csv").write_text('user,item,time\nu1,"5\\" lamp, red",2024-01-01\n')
+    options = {"header": "true", "escape": "\\"}
+    assert values(read_source(spark, source(tmp_path / "b.csv", options=options)), "item") == [('5" lamp, red',)]
+
+
 def test_quoted_line_ends_compression_and_another_separator(spark: SparkSession, tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
         file.write('user;item;time\nu1;"two\nlines";2024-01-01\n')
