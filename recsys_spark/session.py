@@ -176,7 +176,10 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except Py4JJavaError as error:
-        raise UserError(f"Spark did not start: {_cause(error)}") from error
+        cause = _cause(error)
+        if "stopped SparkContext" in cause:  # it stops itself where no master answers
+            cause = "the master does not answer or refused the application; check spark.master, and its log above"
+        raise UserError(f"Spark did not start: {cause}") from error
     except (PySparkException, Py4JError, OSError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         hint = "; Java's own message stands above" if "JAVA_GATEWAY_EXITED" in line else ""

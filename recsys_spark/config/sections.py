@@ -234,6 +234,6 @@ class Spark(Section):
     driver_memory: str = "4g"
     """Memory of the driver's JVM when a job is started by plain Python."""
     shuffle_partitions: Positive | None = None
-    """Shuffle partitions; by default two for each core on a local master, else Spark's own default."""
+    """Shuffle partitions; by default two for each task slot of a local master, else Spark's own default."""
     conf: dict[str, str] = {}
     """Further Spark settings."""

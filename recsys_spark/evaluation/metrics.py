@@ -61,8 +61,10 @@ def _metrics_at(k: int) -> dict[str, Column]:
     }
 
 
-def mean_metrics(lists: DataFrame, relevant: DataFrame, num_items: int, ks: Sequence[int]) -> DataFrame:
-    """Columns model, metric, k, value, users, for every model that has a list."""
+def mean_metrics(
+    lists: DataFrame, relevant: DataFrame, models: Sequence[str], num_items: int, ks: Sequence[int]
+) -> DataFrame:
+    """Columns model, metric, k, value, users, for each of the models; one without any list has 0 throughout."""
     users = relevant.agg(F.countDistinct("user_id").alias("users"))
     per_user = user_metrics(lists, relevant, ks)
     names = [column for column in per_user.columns if column not in ("model", "user_id")]
@@ -72,16 +74,16 @@ def mean_metrics(lists: DataFrame, relevant: DataFrame, num_items: int, ks: Sequ
     ]
     # Sums of doubles depend on the order of rows in their last digit; sums of decimals do not.
     sums = per_user.groupBy("model").agg(*[F.sum(F.col(name).cast(EXACT)).cast("double").alias(name) for name in names])
+    named = lists.sparkSession.createDataFrame([(model,) for model in models], "model string")
     wide = (
-        lists.groupBy("model")
-        .agg(*covered)
+        named.join(lists.groupBy("model").agg(*covered), on="model", how="left")
         .join(sums, on="model", how="left")
         .crossJoin(F.broadcast(users))
         .select(
             "model",
             "users",
             *[F.coalesce(F.col(name) / F.col("users"), F.lit(0.0)).alias(name) for name in names],
-            *[f"coverage_{k}" for k in ks],
+            *[F.coalesce(f"coverage_{k}", F.lit(0.0)).alias(f"coverage_{k}") for k in ks],
         )
     )
     values = F.explode(

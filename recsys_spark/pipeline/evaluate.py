@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def run(context: StageContext) -> StageResult:
     rows = context.write_table("evaluation_recommendations", lists)
     context.progress(f"{rows} rows of test lists")
     written = context.written_table("evaluation_recommendations")
-    metrics = _measured(context, written, TEST, items).persist()
+    metrics = _measured(context, written, TEST, [*context.config.models, FUSED], items).persist()
     try:
         context.write_table("evaluation_metrics", metrics.orderBy("repeats", "model", "metric", "k"))
     finally:
@@ -127,7 +127,11 @@ def _confirmed(
     singles: dict[str, Settings] = {name: {"allow": single(name), "drop": single(name)} for name in config.models}
     lists = _lists(context, model, "select", VALID, tried, k).persist()
     try:
-        rows = _measured(context, lists, VALID, items, (k,)).where(F.col("metric") == "ndcg").collect()
+        rows = (
+            _measured(context, lists, VALID, [*config.models, *tried], items, (k,))
+            .where(F.col("metric") == "ndcg")
+            .collect()
+        )
     finally:
         lists.unpersist()
     best: Settings = {}
@@ -163,9 +167,14 @@ def _lists(
 
 
 def _measured(
-    context: StageContext, lists: DataFrame, fold: int, items: int, ks: tuple[int, ...] | None = None
+    context: StageContext,
+    lists: DataFrame,
+    fold: int,
+    models: Sequence[str],
+    items: int,
+    ks: tuple[int, ...] | None = None,
 ) -> DataFrame:
-    """Columns of `evaluation_metrics`, for both modes of repeats that the lists hold."""
+    """Columns of `evaluation_metrics`, for each of the models and each mode of repeats that is measured."""
     evaluation = context.config.evaluation
     events = exploded_events(context.read_table("histories"))
     modes: tuple[Repeats, ...] = evaluation.modes if fold == TEST else ("allow", "drop")
@@ -175,7 +184,7 @@ def _measured(
             events, context.read_table("items"), fold, evaluation.target_events, evaluation.cold, mode
         )
         chosen = lists.where(F.col("repeats") == mode)
-        measured = mean_metrics(chosen, relevant, items, ks or evaluation.k)
+        measured = mean_metrics(chosen, relevant, models, items, ks or evaluation.k)
         frames.append(measured.withColumn("repeats", F.lit(mode)))
     union = frames[0]
     for frame in frames[1:]:

@@ -56,10 +56,14 @@ def test_users_without_a_list_or_a_hit_count_zero_in_the_mean(spark: SparkSessio
     frame = mean_metrics(
         lists(spark, ("m", "u", ["a"]), ("m", "v", ["x"])),
         relevant(spark, u=["a"], v=["b"], w=["c"], t=["d"]),
+        models=["m", "silent"],
         num_items=8,
         ks=(10,),
     )
-    values = {row["metric"]: (row["value"], row["users"]) for row in frame.collect()}
+    rows = frame.collect()
+    assert {row["value"] for row in rows if row["model"] == "silent"} == {0.0}
+    assert len([row for row in rows if row["model"] == "silent"]) == 7
+    values = {row["metric"]: (row["value"], row["users"]) for row in rows if row["model"] == "m"}
     assert values["ndcg"] == (0.25, 4)
     assert values["mrr"] == (0.25, 4)
     assert values["coverage"] == (2 / 8, 4)
