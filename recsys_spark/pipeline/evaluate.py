@@ -127,12 +127,8 @@ def _confirmed(
     singles: dict[str, Settings] = {name: {"allow": single(name), "drop": single(name)} for name in config.models}
     lists = _lists(context, model, "select", VALID, tried, k).persist()
     try:
-        valid = _measured(context, lists, VALID, [*config.models, *tried], items, (k,))
-        rows = valid.where(F.col("metric") == "ndcg").collect()
-            _measured(context, lists, VALID, [*config.models, *tried], items, (k,))
-            .where(F.col("metric") == "ndcg")
-            .collect()
-        )
+        measured = _measured(context, lists, VALID, [*config.models, *tried], items, (k,))
+        rows = measured.where(F.col("metric") == "ndcg").collect()
     finally:
         lists.unpersist()
     best: Settings = {}
