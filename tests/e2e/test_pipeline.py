@@ -224,6 +224,12 @@ def test_runs_and_registry_tell_the_whole_story(shop: Shop) -> None:
         assert "## How to load it" in version.description
         assert {"stage.build_datasets", "code_version"} <= set(version.tags)
         assert "ndcg" in version.description
+    for stage, artifact in (("clean_events", "quality/report.json"), ("evaluate_models", "plots/ndcg.png")):
+        commit = latest_commit(shop.folder / "workspace" / "stages" / stage, stage)
+        assert commit is not None
+        assert client.get_run(commit.run_id).data.tags["mlflow.parentRunId"] == parent.info.run_id
+        folder = artifact.partition("/")[0]
+        assert artifact in {entry.path for entry in client.list_artifacts(commit.run_id, folder)}
     run = client.get_run(client.get_model_version_by_alias("recsys-gru", "challenger").run_id)
     for metric in ("ndcg", "recall", "hit_rate", "map", "mrr", "coverage"):
         assert {f"test.{metric}_at_10", f"test.{metric}_at_10.drop"} <= set(run.data.metrics)
