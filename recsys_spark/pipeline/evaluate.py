@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.config.sections import Repeats
+from recsys_spark.datasets.split import TEST, VALID
 from recsys_spark.errors import UserError
 from recsys_spark.evaluation.metrics import mean_metrics
 from recsys_spark.evaluation.plots import plot_metric
@@ -19,7 +20,7 @@ from recsys_spark.fusion.model import FusedModel
 from recsys_spark.fusion.search import search_weights
 from recsys_spark.fusion.settings import FusionSettings, average, single
 from recsys_spark.pipeline.describe import recommender_card
-from recsys_spark.pipeline.fits import TEST, VALID, FitName, model_bundles, moment_of
+from recsys_spark.pipeline.fits import FitName, model_bundles, moment_of
 from recsys_spark.pipeline.stage import StageContext, StageResult
 from recsys_spark.recommenders.vocabulary import Vocabulary
 from recsys_spark.scoring.blocks import spread
@@ -60,7 +61,7 @@ def run(context: StageContext) -> StageResult:
     }
     return StageResult(
         metrics={**search_metrics, **values.get(FUSED, {}), **extra},
-        facts={"test_metrics": values, "models": context.facts("train_models")["models"]},
+        facts={"test_metrics": values},
     )
 
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Literal
 
 from recsys_spark.config import Config
+from recsys_spark.datasets.split import FIT_FOLDS
 from recsys_spark.errors import UserError
 from recsys_spark.fusion.model import FALLBACK
 from recsys_spark.pipeline.stage import StageContext
 from recsys_spark.scoring.blocks import Moment
 
 FitName = Literal["select", "test", "publish"]
-TRAIN, VALID, TEST = 0, 1, 2
-"""Folds."""
-HISTORY_FOLDS: Mapping[FitName, tuple[int, ...]] = {
-    "select": (TRAIN,),
-    "test": (TRAIN, VALID),
-    "publish": (TRAIN, VALID, TEST),
-}
-"""Folds of the history at the moment when the fit recommends; with `refit` also those of the test fit's parameters."""
+"""The fits; `datasets.split.FIT_FOLDS` says which folds each one's histories hold when it recommends."""
 
 
 def fits_of(config: Config) -> tuple[FitName, ...]:
@@ -38,9 +31,9 @@ def moment_of(fit: FitName, context: StageContext) -> Moment:
     """What of each history is known when the fit recommends, and when that is."""
     assert context.as_of is not None, "whoever recommends has read events, so the date is known"
     if fit == "publish":
-        return Moment(HISTORY_FOLDS[fit], int(context.as_of.replace(tzinfo=UTC).timestamp()))
+        return Moment(FIT_FOLDS[fit], int(context.as_of.replace(tzinfo=UTC).timestamp()))
     timeless = context.config.split.strategy == "leave_one_out"
-    return Moment(HISTORY_FOLDS[fit], None if timeless else int(context.facts("build_datasets")["cut_times"][fit]))
+    return Moment(FIT_FOLDS[fit], None if timeless else int(context.facts("build_datasets")["cut_times"][fit]))
 
 
 def model_bundles(fit: FitName, context: StageContext) -> tuple[dict[str, Path], Path]:

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from recsys_spark.datasets.split import FIT_FOLDS
 from recsys_spark.errors import UserError
 from recsys_spark.fitting.inputs import FitInputs
 from recsys_spark.fitting.registry import FITS
 from recsys_spark.fusion.model import FALLBACK, FusedModel
 from recsys_spark.fusion.settings import single
 from recsys_spark.pipeline.describe import recommender_card
-from recsys_spark.pipeline.fits import HISTORY_FOLDS, FitName, fits_of
+from recsys_spark.pipeline.fits import FitName, fits_of
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
 from recsys_spark.tracking.registry import register
 
@@ -75,7 +76,7 @@ def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any])
         fit=fit,
         dataset=dataset,
         histories=context.read_table("histories"),
-        folds=HISTORY_FOLDS[fit],
+        folds=FIT_FOLDS[fit],
         cut_time=int(context.facts("build_datasets")["cut_times"][fit]),
         output=context.run_directory / fit,
         frozen=frozen,

@@ -183,7 +183,7 @@ def _process_environment() -> Iterator[None]:
     """What the processes of a local master find in their environment.
 
     The package is imported from where this process has it, and OpenMP threads sleep at barriers: spinning, they take
-    the core from the thread they wait for as soon as anything else runs (a GRU trained 15 times slower so).
+    the core from the thread they wait for as soon as anything else runs (a GRU trained some ten times slower so).
     """
     home = str(Path(recsys_spark.__file__).parent.parent)
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
