@@ -19,6 +19,7 @@ UPSTREAM = {
     "clean_events": (),
     "build_features": ("clean_events",),
     "build_datasets": ("clean_events", "build_features"),
+    "fit_features": ("clean_events", "build_features", "build_datasets"),
 }
 
 

@@ -20,12 +20,24 @@ source:                                # or a list of such mappings
   columns: {user_id: CustomerID, item_id: StockCode, event_time: InvoiceDate, order_id: InvoiceNo, quantity: Quantity}
   event_type: purchase
   timestamp_format: M/d/yyyy H:mm
-  reject: {cancelled: "InvoiceNo LIKE 'C%'"}""",
+  reject: {cancelled: "InvoiceNo LIKE 'C%'"}
+  # Files land by the day on which they arrived, and a day is cleaned from what arrived in time for it:
+  #   arrival: {path_pattern: '/(\\d{4}-\\d{2}-\\d{2})/'}
+  # Columns from other files, such as what became of an order's payment:
+  #   join: [{name: payments, format: csv, path: payments.csv, options: {header: "true"}, on: {InvoiceNo: invoice},
+  #           columns: {payment_status: state}, newest_by: at, required: true}]
+  #   reject: {unpaid: "payment_status <> 'paid'"}""",
     "catalog": """\
 catalog:
   format: parquet
   path: catalogue.parquet
   columns: {item_id: id, title: name, description: text, category: department, brand: brand}""",
+    "demographics": """\
+demographics:
+  format: csv
+  path: customers.csv
+  options: {header: "true"}
+  columns: {user_id: customer, age: age_band, income: income_band}""",
 }
 """Sections without a default value are shown by example."""
 TABLE_MEANINGS = {
@@ -36,6 +48,15 @@ TABLE_MEANINGS = {
     "items": "What the catalogue and the events say about each item.",
     "histories": "Each user's events in the order of time, as parallel arrays. Items are global item indices, times "
     "epoch seconds, event types positions in `recsys_spark.events.types.EVENT_TYPES`; folds: 0 train, 1 valid, 2 test.",
+    "cold_items": "Items whose first event is in the valid or test fold, which no model of that fit can know.",
+    "cold_targets": "Of each user the cold items that they had a target event with, by fold.",
+    "item_features": "Of each fit and item its codes, age and popularity, by what was known at the fit's cut; items that "
+    "the fit never saw have what the fitted maps give them.",
+    "item_tokens": "Of each fit and item its text as positions in the fit's vocabulary (0 pad, 1 unknown), and as "
+    "subwords where a tokenizer is given.",
+    "item_keywords": "Of each fit and item the words that tell it from others (TF-IDF), and its TF-IDF vector.",
+    "item_vectors": "Of each fit and item its vectors from text and from sequences.",
+    "user_features": "Of each fit and user their activity, recency, price level, category mix and given attributes.",
     "evaluation_recommendations": "The exact lists that the reported test metrics were computed from: of each "
     "recommender and of `fused`, with repeats allowed and dropped.",
     "evaluation_metrics": "The test metrics, each with the number of users behind it.",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from recsys_spark.config.sections import NotNegative, Positive, PositiveFloat, Section
+from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 

@@ -6,22 +6,24 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from recsys_spark.config.cleaning import Cleaning
+from recsys_spark.config.features import Features
+from recsys_spark.config.quality import Quality
 from recsys_spark.config.recommenders import Recommenders
+from recsys_spark.config.section import Section
 from recsys_spark.config.sections import (
-    Catalog,
     Datasets,
     Evaluation,
     Fusion,
     RecommenderName,
     Scoring,
-    Section,
-    Source,
     Spark,
     Split,
     Tables,
     Tracking,
     Training,
 )
+from recsys_spark.config.sources import Catalog, Demographics, Source
 
 
 class Config(Section):
@@ -33,10 +35,18 @@ class Config(Section):
     """The event logs: a mapping, or a list of them that is merged."""
     catalog: Catalog | None = None
     """The catalogue, where there is one."""
+    demographics: Demographics | None = None
+    """What is known of users, where it is."""
+    cleaning: Cleaning = Cleaning()
+    """Which rows are kept."""
+    quality: Quality = Quality()
+    """What a run must meet before it is published."""
     split: Split = Split()
     """How events are divided."""
     datasets: Datasets = Datasets()
     """The training datasets."""
+    features: Features = Features()
+    """Features of items and users."""
     models: tuple[RecommenderName, ...] = ("popularity", "repurchase", "item_knn", "ease", "mfn", "gru")
     """The recommenders to fit and fuse."""
     recommenders: Recommenders = Recommenders()
@@ -58,6 +68,11 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 20
     """Seed of everything that draws."""
 
+    @property
+    def daily(self) -> bool:
+        """Do raw rows land by arrival date."""
+        return any(source.arrival is not None for source in self.source)
+
     @field_validator("source", mode="before")
     @classmethod
     def _one_or_more(cls, value: object) -> object:
@@ -67,6 +82,8 @@ class Config(Section):
     def _consistent(self) -> Config:
         if not self.source:
             raise ValueError("source is empty; name at least one event log")
+        if self.daily and any(source.arrival is None for source in self.source):
+            raise ValueError("give every source an arrival, or none: a day is cleaned from all that arrived for it")
         if not self.models or len(set(self.models)) != len(self.models):
             raise ValueError("models must name at least one recommender, each once")
         if self.datasets.row_groups % self.training.num_processes:

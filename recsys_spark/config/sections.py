@@ -5,80 +5,14 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
 from recsys_spark.events.types import EVENT_TYPES
 
 RecommenderName = Literal["popularity", "repurchase", "item_knn", "ease", "mfn", "gru"]
 Repeats = Literal["allow", "drop"]
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 EVENT_WEIGHTS = {"purchase": 1.0, "add_to_cart": 0.5, "click": 0.2, "view": 0.1, "search": 0.0}
-EVENT_COLUMNS = ("user_id", "item_id", "event_time", "event_type", "quantity", "price", "order_id")
-CATALOG_COLUMNS = ("item_id", "title", "description", "category", "brand", "price")
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Files(Section):
-    """Where rows are read from."""
-
-    format: Literal["csv", "json", "parquet", "table", "package"]
-    """How the rows are stored; `package` is a data file inside an installed Python package."""
-    path: str | Annotated[tuple[str, ...], Field(min_length=1)]
-    """A path, a glob or a list of them; a table's name for `table`; `package/file.parquet` for `package`."""
-    options: dict[str, str] = {}
-    """Options handed to Spark's reader, such as `{header: "true", sep: ";"}`; in csv a quote inside quotes is doubled
-    unless `escape` says otherwise."""
-    columns: dict[str, str]
-    """Our column to the file's column (letter case does not matter)."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The configured paths as a tuple."""
-        return (self.path,) if isinstance(self.path, str) else self.path
-
-    def _check_columns(self, known: tuple[str, ...], required: tuple[str, ...]) -> None:
-        unknown = sorted(set(self.columns) - set(known))
-        missing = [name for name in required if name not in self.columns]
-        if unknown:
-            raise ValueError(f"columns has unknown names {unknown}; known are {list(known)}")
-        if missing:
-            raise ValueError(f"columns lacks {missing}; map each to a column of the file")
-
-
-class Source(Files):
-    """A log of events: one row an event."""
-
-    event_type: str | None = None
-    """The constant type of every row, where no column holds it."""
-    event_types: dict[str, str] = {}
-    """The file's event types to ours, such as `{buy: purchase}`; where given, other values are quarantined."""
-    timestamp_format: str | None = None
-    """Spark's pattern of `event_time`, such as `M/d/yyyy H:mm`; ISO 8601 where it is not given."""
-    reject: dict[str, str] = {}
-    """Reason to a Spark SQL predicate on the file's columns: rows for which it is true are quarantined."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Source:
-        self._check_columns(EVENT_COLUMNS, ("user_id", "item_id", "event_time"))
-        if (self.event_type is None) == ("event_type" not in self.columns):
-            raise ValueError("give either event_type (a constant) or columns.event_type, not both and not neither")
-        return self
-
-
-class Catalog(Files):
-    """The catalogue: one row an item."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Catalog:
-        self._check_columns(CATALOG_COLUMNS, ("item_id",))
-        return self
 
 
 class Split(Section):
@@ -92,6 +26,10 @@ class Split(Section):
     """Length of the test window counted back from the run's date, where `test_start` is not given (default 14)."""
     valid_days: Positive = 14
     """Length of the valid window, which ends where the test window starts (temporal)."""
+    backtests: Annotated[int, Field(ge=0)] = 0
+    """Rolling origins besides the run's own (temporal): each has datasets with an earlier valid window."""
+    backtest_step_days: Positive | None = None
+    """Days from one origin to the one before it; by default `valid_days`, so that their windows do not overlap."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Split:
@@ -99,6 +37,10 @@ class Split(Section):
             raise ValueError("give test_start or test_days, not both")
         if self.strategy == "leave_one_out" and (self.test_start or self.test_days):
             raise ValueError("test_start and test_days belong to the temporal strategy; leave_one_out takes neither")
+        if self.strategy == "leave_one_out" and self.backtests:
+            raise ValueError("backtests belong to the temporal strategy; leave_one_out has no earlier origin")
+        if self.backtest_step_days is not None and not self.backtests:
+            raise ValueError("backtest_step_days is given without backtests; set backtests to their number")
         return self
 
 
@@ -173,6 +115,15 @@ class Datasets(Section):
     """Row groups of equal size in each dataset: at least the number of training processes, and a multiple of it."""
     event_weights: dict[str, NotNegative] = EVENT_WEIGHTS
     """Weight of an event of each type in the user-item matrix; types that are not named keep these."""
+    half_life_days: PositiveFloat | None = None
+    """Days after which an event weighs half as much in the matrix, counted back from the fit's cut; by default weights
+    do not decay."""
+    session_gap_minutes: Positive = 30
+    """A longer gap between two events of a user starts a new session."""
+    negatives: Annotated[int, Field(ge=0)] = 0
+    """Sampled negatives of each sequence row: items that the user has no event with in the fit's folds."""
+    negative_power: Annotated[float, Field(ge=0, le=2)] = 0.75
+    """Negatives are drawn in proportion to this power of the items' counts; 0 draws uniformly."""
 
     @field_validator("event_weights", mode="before")
     @classmethod
@@ -213,6 +164,9 @@ class Tables(Section):
 
     catalog: str | None = None
     """A metastore database (it must exist or be creatable) in which a view of each table is kept."""
+    buckets: Positive | None = None
+    """User buckets of clean events: each is a file a day, and fits the memory of a task. By default one for each 64 MB
+    of text (a million rows), at least two for each task slot; past four times that everything is written anew."""
     keep_versions: Positive = 5
     """Committed versions of each stage that are kept; versions that a kept one was made from are kept too."""
 

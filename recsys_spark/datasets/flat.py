@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from recsys_spark.datasets.split import Cuts
 
 Ints = npt.NDArray[np.int64]
 
@@ -24,7 +23,7 @@ class FlatHistories:
     offsets: Ints
     """[U+1]: user u owns events offsets[u] to offsets[u+1]."""
     items: Ints
-    """[N] global item_index, or code after `in_vocabulary`."""
+    """[N] global item_index, or code after `coded`."""
     event_types: Ints
     """[N] codes into events.types.EVENT_TYPES."""
     weights: npt.NDArray[np.float32]
@@ -62,10 +61,12 @@ class FlatHistories:
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> FlatHistories:
         """The same users with the events of the mask alone."""
-        counts = np.bincount(self.rows[mask], minlength=len(self.users))
+        if mask.all():
+            return self
+        before = np.concatenate([[0], np.cumsum(mask)])
         return FlatHistories(
             users=self.users,
-            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            offsets=before[self.offsets],
             items=self.items[mask],
             event_types=self.event_types[mask],
             weights=self.weights[mask],
@@ -77,23 +78,19 @@ class FlatHistories:
         """The events of these folds."""
         return self.keep(np.isin(self.folds, folds))
 
-    def in_vocabulary(self, vocabulary: Path) -> FlatHistories:
-        """Events whose item is in the vocabulary, `items` as its codes."""
-        table = codes(str(vocabulary))
-        coded = np.where(self.items < len(table), table[np.minimum(self.items, len(table) - 1)], -1)
-        known = coded >= 0
-        kept = self.keep(known)
-        return FlatHistories(**{**kept.__dict__, "items": coded[known].astype(np.int64)})
+    def of_types(self, event_types: Sequence[int]) -> FlatHistories:
+        """The events of these types."""
+        return self.keep(np.isin(self.event_types, event_types))
 
+    def refolded(self, cuts: Cuts) -> FlatHistories:
+        """The same events in the folds of other cuts, without those that are in none."""
+        folds = cuts.folds(self.times, self.offsets)
+        return replace(self, folds=folds.astype(np.int64)).keep(self.times < cuts.as_of)
 
-@lru_cache(maxsize=8)
-def codes(vocabulary: str) -> npt.NDArray[np.int32]:
-    """Code of each item_index, -1 for none: item-sized, held once by each Python worker (paths are never reused)."""
-    table = pq.read_table(vocabulary, columns=["code", "item_index"])
-    index = table["item_index"].to_numpy()
-    lookup = np.full(int(index.max(initial=0)) + 1, -1, dtype=np.int32)
-    lookup[index] = table["code"].to_numpy()
-    return lookup
+    def coded(self, codes: npt.NDArray[np.int32]) -> FlatHistories:
+        """Events whose item has a code, `items` as codes; `codes` is the code of each item_index, -1 for none."""
+        coded = np.where(self.items < len(codes), codes[np.minimum(self.items, len(codes) - 1)], -1)
+        return replace(self, items=coded.astype(np.int64)).keep(coded >= 0)
 
 
 def hashed(seed: int, *parts: Ints) -> Ints:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from recsys_spark.datasets.flat import FlatHistories, hashed
-from recsys_spark.datasets.petastorm_writer import BUCKET, KEY, TIE, ints, spark_schema
+from recsys_spark.datasets.petastorm_writer import Rows, ints
 
+DAY = 86_400
 MATRIX = pa.schema(
     [
         ints("user_index"),
@@ -22,43 +19,34 @@ MATRIX = pa.schema(
         ints("row_weight", pa.float32()),
     ]
 )
-"""item is the vocabulary's code, weight the sum of event weights, last_time epoch seconds."""
+"""item is the vocabulary's code, weight the sum of the (decayed) event weights, last_time epoch seconds."""
 
 
-def matrix_rows(histories: DataFrame, vocabulary: Path, folds: Sequence[int], seed: int, row_groups: int) -> DataFrame:
-    """The rows of the matrix dataset. Each worker holds the vocabulary's codes (item-sized)."""
+def matrix_rows(flat: FlatHistories, seed: int, cut_time: int, half_life_days: float | None = None) -> Rows:
+    """The matrix rows of users' events of a fit, `items` as codes.
 
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for batch in batches:
-            yield matrix_batch(FlatHistories.from_batch(batch), vocabulary, folds, seed, row_groups)
-
-    return histories.mapInArrow(rows, spark_schema(MATRIX))
-
-
-def matrix_batch(
-    histories: FlatHistories, vocabulary: Path, folds: Sequence[int], seed: int, row_groups: int
-) -> pa.RecordBatch:
-    """The matrix rows of a batch of users."""
-    flat = histories.in_folds(folds).in_vocabulary(vocabulary)
-    rows = flat.rows
-    order = np.lexsort((flat.items, rows))
-    rows, items = rows[order], flat.items[order]
-    starts = np.flatnonzero(np.r_[True, (np.diff(rows) != 0) | (np.diff(items) != 0)]) if len(rows) else rows
-    users, items = flat.users[rows[starts]], items[starts]
-    if len(starts):
-        weights = np.add.reduceat(flat.weights[order].astype(np.float64), starts)
-        last = np.maximum.reduceat(flat.times[order], starts)
-    else:
-        weights = last = np.zeros(0)
-    key = hashed(seed, users, items)
-    columns = {
-        BUCKET: pa.array(key % row_groups, pa.int32()),
-        KEY: pa.array(key, pa.int64()),
-        TIE: pa.array(items, pa.int32()),
-        "user_index": pa.array(users, pa.int32()),
-        "item": pa.array(items, pa.int32()),
-        "weight": pa.array(weights.astype(np.float32)),
-        "count": pa.array(np.diff(np.r_[starts, len(rows)]), pa.int32()),
-        "last_time": pa.array(last.astype(np.int64)),
-    }
-    return pa.RecordBatch.from_pydict(columns)
+    With a half-life, the weight of an event is multiplied by 2^(-age / half-life), its age counted back from cut_time.
+    """
+    user = flat.rows
+    top = int(flat.items.max(initial=0)) + 1
+    order = np.argsort(user * top + flat.items, kind="stable")
+    user, items = user[order], flat.items[order]
+    starts = np.flatnonzero(np.r_[True, (np.diff(user) != 0) | (np.diff(items) != 0)][: len(user)])
+    weights = flat.weights.astype(np.float64)
+    if half_life_days is not None:
+        weights *= np.exp2((flat.times - cut_time) / (half_life_days * DAY))
+    users, items = flat.users[user[starts]], items[starts]
+    some = len(starts) > 0  # reduceat takes no empty array
+    summed = np.add.reduceat(weights[order], starts) if some else weights
+    last = np.maximum.reduceat(flat.times[order], starts) if some else flat.times
+    return Rows(
+        key=hashed(seed, users, items),
+        tie=items,
+        columns={
+            "user_index": users.astype(np.int32),
+            "item": items.astype(np.int32),
+            "weight": summed.astype(np.float32),
+            "count": np.diff(np.r_[starts, len(user)]).astype(np.int32),
+            "last_time": last,
+        },
+    )

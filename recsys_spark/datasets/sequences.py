@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from recsys_spark.datasets.flat import FlatHistories, Ints, hashed
-from recsys_spark.datasets.petastorm_writer import BUCKET, KEY, TIE, ints, list_of, lists, spark_schema
-from recsys_spark.datasets.split import TRAIN, VALID
+from recsys_spark.datasets.petastorm_writer import Columns, Rows, ints, list_of
+from recsys_spark.datasets.split import VALID
 
 MAX_TARGETS = 200
 """Targets kept of a valid user: the first ones. Those beyond count as misses, so there must be room for a household's
 purchases of the valid window."""
-CHUNK = 20_000
-"""Windows that are padded at once."""
-SEQUENCES = pa.schema(
-    [
-        ints("user_index"),
-        ints("length"),
-        list_of("items"),
-        list_of("event_types"),
-        list_of("times", pa.int64()),
-        ints("row_weight", pa.float32()),
-    ]
-)
-"""items are tokens (code + 1), oldest first from the left, 0 for padding; times are epoch seconds."""
-VALID_USERS = pa.schema(
-    [
-        *[field for field in SEQUENCES if field.name != "row_weight"],
-        list_of("targets"),
-        ints("target_count"),
-        ints("row_weight", pa.float32()),
-    ]
-)
-"""As SEQUENCES, the last events of train, and the distinct tokens of the target events of valid."""
-Batches = Iterable[pa.RecordBatch]
+LONGEST_GAP = int(np.iinfo(np.int32).max)
+EVENTS = [
+    ints("user_index"),
+    ints("length"),
+    list_of("items"),
+    list_of("event_types"),
+    list_of("times", pa.int64()),
+    list_of("gaps"),
+    list_of("sessions"),
+]
+"""items are tokens (code + 1), oldest first from the left, 0 for padding; times are epoch seconds; gaps are seconds
+since the event before, 0 for the row's first; sessions count from the most recent (1) backwards, 0 for padding."""
+WEIGHT = ints("row_weight", pa.float32())
+VALID_USERS = pa.schema([*EVENTS, list_of("targets"), ints("target_count"), WEIGHT])
+"""The last events of the folds that the fit learns from, and the distinct tokens of the target events of valid."""
+
+
+def sequences_schema(negatives: int) -> pa.Schema:
+    """The sequences dataset; `negatives`, tokens of items that are not in the user's history, where there are any."""
+    return pa.schema([*EVENTS, *([list_of("negatives")] if negatives else []), WEIGHT])
 
 
 def windows(lengths: Ints, max_length: int, max_windows: int) -> tuple[Ints, Ints, Ints, Ints]:
@@ -57,100 +52,76 @@ def windows(lengths: Ints, max_length: int, max_windows: int) -> tuple[Ints, Int
     return rows, number, np.maximum(end - max_length, 0), end
 
 
-def sequence_rows(
-    histories: DataFrame,
-    vocabulary: Path,
-    folds: Sequence[int],
-    max_length: int,
-    max_windows: int,
-    seed: int,
-    row_groups: int,
-) -> DataFrame:
-    """The rows of the sequences dataset. Each worker holds the vocabulary's codes (item-sized)."""
+def sequence_rows(flat: FlatHistories, max_length: int, max_windows: int, seed: int) -> tuple[Rows, Ints, Ints]:
+    """The rows of the sequences dataset from users' events of a fit, `items` as codes.
 
-    def rows(batches: Batches) -> Batches:
-        for batch in batches:
-            flat = FlatHistories.from_batch(batch).in_folds(folds).in_vocabulary(vocabulary)
-            users, number, start, end = windows(flat.lengths, max_length, max_windows)
-            for low in range(0, len(users), CHUNK):
-                part = slice(low, low + CHUNK)
-                first = flat.offsets[users[part]] + start[part]
-                columns = _placed(seed, flat.users[users[part]], number[part], row_groups)
-                columns |= _padded(flat, first, (end - start)[part], max_length)
-                yield pa.RecordBatch.from_pydict(columns)
-
-    return histories.mapInArrow(rows, spark_schema(SEQUENCES))
+    Returns with them the row of the user in `flat` and the number of each window.
+    """
+    users, number, start, end = windows(flat.lengths, max_length, max_windows)
+    return _rows(flat, users, number, flat.offsets[users] + start, end - start, seed), users, number
 
 
 def valid_rows(
-    histories: DataFrame,
-    vocabulary: Path,
-    target_types: Sequence[int],
-    max_length: int,
-    max_users: int,
-    seed: int,
-    row_groups: int,
-) -> DataFrame:
-    """The rows of the valid dataset: at most max_users users, those of the smallest hashes.
+    learnt: FlatHistories, valid: FlatHistories, target_types: Sequence[int], max_length: int, max_users: int, seed: int
+) -> Rows:
+    """The rows of the valid dataset that these users may give: those of the max_users smallest hashes.
 
-    Eligible are users with a train event and a valid event of a target type whose item is in the vocabulary.
+    Eligible are users with an event in `learnt` and, of a target type, in `valid`; the same users, `items` as codes.
     """
-
-    def rows(batches: Batches) -> Batches:
-        for batch in batches:
-            everything = FlatHistories.from_batch(batch).in_vocabulary(vocabulary)
-            train = everything.in_folds([TRAIN])
-            targets, count = distinct_targets(everything.in_folds([VALID]), target_types)
-            key = hashed(seed, everything.users, np.zeros_like(everything.users))
-            able = np.flatnonzero((train.lengths > 0) & (count > 0))
-            # No batch can give more than all may have together.
-            able = able[np.argsort(key[able], kind="stable")[:max_users]]
-            length = np.minimum(train.lengths[able], max_length)
-            columns = _placed(seed, everything.users[able], np.zeros_like(able), row_groups)
-            columns |= _padded(train, train.offsets[able + 1] - length, length, max_length)
-            columns |= {"targets": lists(targets[able]), "target_count": pa.array(count[able], pa.int32())}
-            yield pa.RecordBatch.from_pydict(columns)
-
-    return histories.mapInArrow(rows, spark_schema(VALID_USERS)).orderBy(KEY, "user_index").limit(max_users)
+    targets, count = distinct_targets(valid, target_types)
+    key = hashed(seed, learnt.users, np.zeros_like(learnt.users))
+    able = np.flatnonzero((learnt.lengths > 0) & (count > 0))
+    # No part can give more than all may have together.
+    able = able[np.lexsort((learnt.users[able], key[able]))[:max_users]]
+    length = np.minimum(learnt.lengths[able], max_length)
+    rows = _rows(learnt, able, np.zeros_like(able), learnt.offsets[able + 1] - length, length, seed)
+    more = {"targets": targets[able], "target_count": count[able].astype(np.int32)}
+    return rows.with_columns(**more)
 
 
 def distinct_targets(valid: FlatHistories, target_types: Sequence[int]) -> tuple[npt.NDArray[np.int32], Ints]:
     """[U, MAX_TARGETS] tokens in order of first occurrence, padded with 0, and [U] how many there are."""
-    wanted = valid.keep(np.isin(valid.event_types, target_types))
-    rows = wanted.rows
-    _, first = np.unique(rows * (int(wanted.items.max(initial=0)) + 1) + wanted.items, return_index=True)
-    first = np.sort(first)
-    rows, tokens = rows[first], wanted.items[first] + 1
+    rows, items = first_occurrences(valid.in_folds([VALID]).of_types(target_types))
     count = np.bincount(rows, minlength=len(valid.users))
     place = np.arange(len(rows)) - (np.cumsum(count) - count)[rows]
     targets = np.zeros((len(valid.users), MAX_TARGETS), dtype=np.int32)
     kept = place < MAX_TARGETS
-    targets[rows[kept], place[kept]] = tokens[kept]
+    targets[rows[kept], place[kept]] = items[kept] + 1
     return targets, np.minimum(count, MAX_TARGETS)
 
 
-def _placed(seed: int, users: Ints, number: Ints, row_groups: int) -> dict[str, pa.Array]:
-    key = hashed(seed, users, number)
-    return {
-        BUCKET: pa.array(key % row_groups, pa.int32()),
-        KEY: pa.array(key, pa.int64()),
-        TIE: pa.array(number, pa.int32()),
-        "user_index": pa.array(users, pa.int32()),
-    }
+def first_occurrences(flat: FlatHistories) -> tuple[Ints, Ints]:
+    """Row of the user and item of each event, without those of an item that the user had before."""
+    rows = flat.rows
+    _, first = np.unique(rows * (int(flat.items.max(initial=0)) + 1) + flat.items, return_index=True)
+    first = np.sort(first)
+    return rows[first], flat.items[first]
 
 
-def _padded(flat: FlatHistories, first: Ints, length: Ints, max_length: int) -> dict[str, pa.Array]:
-    """The events first to first + length of each row, in lists of max_length, zeros at the end."""
-    places = np.arange(max_length)
-    real = places[None, :] < length[:, None]
-    at = np.where(real, first[:, None] + places[None, :], 0)
+def gaps_and_sessions(columns: Columns, session_gap: int) -> Columns:
+    """The columns gaps and sessions from times [R, L] and length [R]; a gap above `session_gap` seconds parts two."""
+    times, length = columns["times"].astype(np.int64, copy=False), columns["length"].astype(np.int64)
+    real = np.arange(times.shape[1]) < length[:, None]
+    gaps = np.zeros(times.shape, dtype=np.int32)
+    gaps[:, 1:] = np.minimum(
+        times[:, 1:] - times[:, :-1], LONGEST_GAP, where=real[:, 1:], out=np.zeros_like(times[:, 1:])
+    )
+    # Session of an event: one more than the number of long gaps after it.
+    sessions = np.ones(times.shape, dtype=np.int32)
+    sessions[:, :-1] += np.cumsum((gaps > session_gap)[:, :0:-1], axis=1, dtype=np.int32)[:, ::-1]
+    sessions[~real] = 0
+    return {"gaps": gaps, "sessions": sessions}
 
-    def column(values: Ints) -> Ints:
-        return np.where(real, values[at], 0) if len(values) else np.zeros(at.shape, dtype=np.int64)
 
-    return {
-        "length": pa.array(length, pa.int32()),
-        "items": lists(column(flat.items + 1)),
-        "event_types": lists(column(flat.event_types)),
-        "times": lists(column(flat.times), pa.int64()),
-    }
+def _rows(flat: FlatHistories, users: Ints, number: Ints, first: Ints, length: Ints, seed: int) -> Rows:
+    return Rows(
+        key=hashed(seed, flat.users[users], number),
+        tie=number,
+        columns={"user_index": flat.users[users].astype(np.int32), "length": length.astype(np.int32)},
+        first=first,
+        events={
+            "items": (flat.items + 1).astype(np.int32),
+            "event_types": flat.event_types.astype(np.int32),
+            "times": flat.times,
+        },
+    )

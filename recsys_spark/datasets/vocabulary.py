@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from recsys_spark.datasets.flat import FlatHistories, hashed
+from recsys_spark.datasets.flat import FlatHistories, Ints, hashed
+from recsys_spark.datasets.split import Cuts
+from recsys_spark.datasets.tasks import Told, new_file, read_columns
 
-COUNTS = "fold int, item_index int, count bigint, first bigint, last bigint, weight float, fingerprint bigint"
+COUNTS = pa.schema(
+    [
+        pa.field("origin", pa.int32()),
+        pa.field("fold", pa.int32()),
+        pa.field("item_index", pa.int32()),
+        pa.field("count", pa.int64()),
+        pa.field("first", pa.int64()),
+    ]
+)
+"""Events and first time of the items of a bucket of users, in each fold of each origin."""
 VOCABULARY = pa.schema(
     [
         pa.field("code", pa.int32(), nullable=False),
@@ -25,87 +35,94 @@ VOCABULARY = pa.schema(
         pa.field("count", pa.int64(), nullable=False),
     ]
 )
-Batches = Iterable[pa.RecordBatch]
 
 
-def item_counts(histories: DataFrame) -> DataFrame:
-    """One row a fold and item: events, first and last time (epoch seconds), highest weight, and their fingerprint.
+def count_items(flat: FlatHistories, origins: Sequence[Cuts], path: Path) -> Iterator[Told]:
+    """Write the COUNTS of a bucket of users; tells of each fold of each origin, under the name fold-<origin>.
 
-    The fingerprint is the exclusive or of a hash of each event (user, place in the history, item, type, time): the same
-    whatever the order of rows, and different when an event changes.
+    `flat` is in the folds of the first origin. The fingerprint is the exclusive or of a hash of each event (user, place
+    in the history, item, type, time): the same whatever the order of rows, and different when an event changes.
     """
-    partial = histories.mapInArrow(_count_items, COUNTS)
-    return partial.groupBy("fold", "item_index").agg(
-        F.sum("count").alias("count"),
-        F.min("first").alias("first"),
-        F.max("last").alias("last"),
-        F.max("weight").alias("weight"),
-        F.bit_xor("fingerprint").alias("fingerprint"),
+    rows = flat.rows
+    prints = hashed(
+        1, flat.users[rows], np.arange(len(rows)) - flat.offsets[rows], flat.items, flat.event_types, flat.times
     )
+    tables = []
+    for origin, cuts in enumerate(origins):
+        known = np.ones(len(rows), dtype=bool) if origin == 0 else flat.times < cuts.as_of
+        folds = flat.folds if origin == 0 else cuts.folds(flat.times, flat.offsets)
+        for fold in np.unique(folds[known]).tolist():
+            own = known & (folds == fold)
+            times, items = flat.times[own], flat.items[own]
+            count = np.bincount(items)
+            first = np.full(len(count), np.iinfo(np.int64).max)
+            np.minimum.at(first, items, times)
+            found = np.flatnonzero(count)
+            columns = [np.full(len(found), origin), np.full(len(found), fold), found, count[found], first[found]]
+            tables.append(pa.Table.from_arrays([pa.array(column) for column in columns], COUNTS.names).cast(COUNTS))
+            yield Told(
+                name=f"fold-{origin}",
+                number=fold,
+                rows=len(items),
+                first=int(times.min()),
+                last=int(times.max()),
+                heaviest=float(flat.weights[own].max()),
+                fingerprint=int(np.bitwise_xor.reduce(prints[own])),
+            )
+    with new_file(path) as file:
+        pq.write_table(pa.concat_tables([COUNTS.empty_table(), *tables]), file, compression="zstd")
 
 
-def _count_items(batches: Batches) -> Batches:
-    for batch in batches:
-        flat = FlatHistories.from_batch(batch)
-        if not len(flat.items):
-            continue
-        rows = flat.rows
-        place = np.arange(len(rows)) - flat.offsets[rows]
-        prints = hashed(1, flat.users[rows], place, flat.items, flat.event_types, flat.times)
-        order = np.lexsort((flat.items, flat.folds))
-        folds, items, times = flat.folds[order], flat.items[order], flat.times[order]
-        starts = np.flatnonzero(np.r_[True, (np.diff(folds) != 0) | (np.diff(items) != 0)])
-        columns = [
-            pa.array(folds[starts], pa.int32()),
-            pa.array(items[starts], pa.int32()),
-            pa.array(np.diff(np.r_[starts, len(items)]), pa.int64()),
-            pa.array(np.minimum.reduceat(times, starts), pa.int64()),
-            pa.array(np.maximum.reduceat(times, starts), pa.int64()),
-            pa.array(np.maximum.reduceat(flat.weights[order], starts), pa.float32()),
-            pa.array(np.bitwise_xor.reduceat(prints[order], starts), pa.int64()),
-        ]
-        names = ["fold", "item_index", "count", "first", "last", "weight", "fingerprint"]
-        yield pa.RecordBatch.from_arrays(columns, names)
+def add_counts(counts: Path, origin: int) -> tuple[Ints, Ints]:
+    """[3, I] events of each item_index in each fold of an origin, and their first time: item-sized.
+
+    Reads the files one after the other: as many rows as there are items in each bucket of users.
+    """
+    total = np.zeros((3, 0), dtype=np.int64)
+    first = np.zeros((3, 0), dtype=np.int64)
+    for path in sorted(counts.glob("*.parquet")):
+        table = pq.ParquetFile(path).read(use_threads=False)
+        own = table.filter(pc.equal(table["origin"], origin))
+        fold, item, count, time = (own[name].to_numpy() for name in COUNTS.names[1:])
+        more = int(item.max(initial=-1)) + 1 - total.shape[1]
+        if more > 0:
+            total = np.pad(total, ((0, 0), (0, more)))
+            first = np.pad(first, ((0, 0), (0, more)), constant_values=np.iinfo(np.int64).max)
+        total[fold, item] += count  # a bucket names an item once in a fold
+        first[fold, item] = np.minimum(first[fold, item], time)
+    return total, first
 
 
-def fold_spans(counts: DataFrame) -> tuple[dict[int, tuple[int, int, int]], dict[int, int]]:
-    """Fold to (events, first, last time), and fold to fingerprint; at most three rows."""
-    rows = counts.groupBy("fold").agg(
-        F.sum("count").alias("events"),
-        F.min("first").alias("first"),
-        F.max("last").alias("last"),
-        F.bit_xor("fingerprint").alias("fingerprint"),
-    )
-    found = rows.collect()
-    spans = {row["fold"]: (row["events"], row["first"], row["last"]) for row in found}
-    return spans, {row["fold"]: row["fingerprint"] for row in found}
-
-
-def write_vocabulary(counts: DataFrame, items: DataFrame, folds: Sequence[int], path: Path) -> int:
+def write_vocabulary(counts: Path, origin: int, folds: Sequence[int], items: Path, path: Path) -> int:
     """Write vocabulary.parquet of the items with events in the folds, codes 0.. in the order of item_id; their number.
 
-    It is one file, item-sized, and streams through one task; `items(item_index, item_id, title)`.
+    `items` is the directory of the table. Everything here is item-sized, and one task holds it.
     """
-    rows = (
-        counts.where(F.col("fold").isin(list(folds)))
-        .groupBy("item_index")
-        .agg(F.sum("count").alias("count"))
-        .join(items.select("item_index", "item_id", "title"), on="item_index", how="inner")
-        .select("item_index", "item_id", F.coalesce("title", "item_id").alias("title"), "count")
-        .repartition(1)
-        .sortWithinPartitions("item_id")
-    )
-    target = str(path)
+    total = add_counts(counts, origin)[0][list(folds)].sum(axis=0)
+    table = read_columns(items, ["item_index", "item_id", "title"])
+    index = table["item_index"].to_numpy()
+    count = np.where(index < len(total), total[np.minimum(index, len(total) - 1)], 0)
+    known = table.append_column("count", pa.array(count)).filter(pa.array(count > 0)).sort_by("item_id")
+    title = pc.coalesce(known["title"], known["item_id"])
+    code = pa.array(np.arange(len(known)), pa.int32())
+    columns = [code, known["item_index"], known["item_id"], title, known["count"]]
+    with new_file(path) as file:
+        pq.write_table(pa.Table.from_arrays(columns, names=VOCABULARY.names).cast(VOCABULARY).combine_chunks(), file)
+    return len(known)
 
-    def write(batches: Batches) -> Batches:
-        temporary, number = f"{target}.{uuid.uuid4().hex}", 0
-        with pq.ParquetWriter(temporary, VOCABULARY) as writer:
-            for batch in batches:
-                code = pa.array(np.arange(number, number + batch.num_rows), pa.int32())
-                columns = [code, *(batch.column(name) for name in VOCABULARY.names[1:])]
-                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=VOCABULARY))
-                number += batch.num_rows
-        os.replace(temporary, target)
-        yield pa.RecordBatch.from_pydict({"rows": pa.array([number], pa.int64())})
 
-    return int(rows.mapInArrow(write, "rows bigint").agg(F.max("rows")).collect()[0][0])
+@lru_cache(maxsize=8)
+def vocabulary_codes(path: str) -> npt.NDArray[np.int32]:
+    """Code of each item_index, -1 for none: item-sized, held once by each Python worker (paths are never reused)."""
+    table = pq.read_table(path, columns=["code", "item_index"])
+    index = table["item_index"].to_numpy()
+    lookup = np.full(int(index.max(initial=0)) + 1, -1, dtype=np.int32)
+    lookup[index] = table["code"].to_numpy()
+    return lookup
+
+
+@lru_cache(maxsize=8)
+def vocabulary_counts(path: str) -> Ints:
+    """[I] events of each item of a vocabulary, by code."""
+    counts: Ints = pq.read_table(path, columns=["count"])["count"].to_numpy()
+    return counts

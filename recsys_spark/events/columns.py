@@ -17,85 +17,126 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from recsys_spark.config.sections import Source
+from recsys_spark.config.cleaning import Cleaning
+from recsys_spark.config.sources import Source
 from recsys_spark.errors import UserError
 from recsys_spark.events.predicates import REJECTED, REJECTIONS, with_rejections
-from recsys_spark.events.rows import CORRUPT, FILE, HASH, ORDER, RAW, find_column, own_columns, quoted
-
-REASONS = (
-    "malformed_row",
-    "missing_user_id",
-    "missing_item_id",
-    "bad_event_time",
-    "unknown_event_type",
-    "bad_quantity",
-    "bad_price",
+from recsys_spark.events.rows import (
+    ARRIVAL,
+    BAD_ENCODING,
+    CORRUPT,
+    FILE,
+    HASH,
+    MISSING_JOINS,
+    ORDER,
+    RAW,
+    TOO_LONG,
+    find_column,
+    own_columns,
+    quoted,
 )
-"""Built-in reasons, in the order in which a row's reasons stand; the names of `reject` come after them."""
+from recsys_spark.events.rules.lookups import Lookups, with_lookups
+from recsys_spark.events.rules.patterns import check_java_patterns
+from recsys_spark.events.rules.rows import MALFORMED, REASONS, broken_rules
+from recsys_spark.events.rules.spelling import spelled
+
+__all__ = ["REASONS", "plain_number", "plain_text", "with_our_columns"]
+
+EVENT = ("user_id", "item_id", "event_type", "event_time", "quantity", "price", "order_id")
+NUMBERS = ("quantity", "price")
+PARSED = ("event_time", *NUMBERS)
 ISO_DATE = r"^\d{4}-\d{1,2}-\d{1,2}"
 EPOCH = r"^\d{9,19}$"
 EARLIEST, LATEST = "1970-01-01 00:00:00", "2200-01-01 00:00:00"
 """Times outside are taken for errors: a year 1900 or 9999 is some system's word for `unknown`."""
 
 
-def with_our_columns(frame: DataFrame, source: Source, where: str) -> DataFrame:
-    """One row a source row: our columns (null where unusable), `bad`, `reasons`, and FILE, ORDER, HASH, RAW.
+def with_our_columns(
+    frame: DataFrame, source: Source, where: str, cleaning: Cleaning | None = None, lookups: Lookups | None = None
+) -> DataFrame:
+    """One row a source row: our columns (null where unusable), its dates, the verdict, and FILE, ORDER, HASH, RAW.
 
-    `bad` boolean says whether `reasons` array<string> has any: it costs nothing where reasons are not read. Raises
-    UserError for a timestamp format or reject predicate that cannot be used.
+    The dates are event_date and arrival_date, which is the event's where the source does not tell of arrivals. The
+    verdict is `bad` boolean, and `reasons` array<string>, which cost nothing where they are not read. Raises UserError
+    for a timestamp format, reject predicate or pattern that cannot be used.
     """
+    cleaning, lookups = cleaning or Cleaning(), lookups or Lookups()
     check_timestamp_format(frame, source, where)
-    judged = with_rejections(frame, source.reject, where)
-    available = own_columns(frame)
-    types = {field.name: field.dataType for field in frame.schema}
-
-    def mapped(name: str) -> tuple[Column, DataType] | None:
-        column = find_column(available, source.columns[name]) if name in source.columns else None
-        return None if column is None else (quoted(column), types[column])
-
-    def text(name: str) -> Column:
-        found = mapped(name)
-        return F.lit(None).cast("string") if found is None else plain_text(*found)
-
-    def number(name: str) -> Column:
-        found = mapped(name)
-        return F.lit(None).cast("double") if found is None else plain_number(*found)
-
-    def present(name: str) -> Column:
-        found = mapped(name)
-        return F.lit(False) if found is None else _present(*found)
-
-    time = mapped("event_time")
-    assert time is not None, "config and read_source require event_time"
-    columns = {
-        "user_id": text("user_id"),
-        "item_id": text("item_id"),
-        "event_type": _event_type(source, text("event_type")),
-        "event_time": _plausible(_time(*time, source.timestamp_format)),
-        "quantity": number("quantity"),
-        "price": number("price"),
-        "order_id": text("order_id"),
-    }
-    broken = {
-        "malformed_row": F.col(CORRUPT).isNotNull() if CORRUPT in frame.columns else F.lit(False),
-        "missing_user_id": columns["user_id"].isNull(),
-        "missing_item_id": columns["item_id"].isNull(),
-        "bad_event_time": columns["event_time"].isNull(),
-        "unknown_event_type": columns["event_type"].isNull(),
-        "bad_quantity": present("quantity") & columns["quantity"].isNull(),
-        "bad_price": present("price") & columns["price"].isNull(),
-    }
+    for key in ("test_account_patterns", "forbidden_text"):
+        check_java_patterns(frame.sparkSession, getattr(cleaning, key), f"cleaning.{key}")
+    mapped = _mapped(with_rejections(frame, source.reject, where), source, cleaning)
+    events = with_lookups(mapped, lookups)
+    broken = broken_rules(mapped.columns, cleaning, lookups)
     bad = reduce(lambda left, right: left | right, broken.values(), F.col(REJECTED))
-    reasons = F.array_compact(F.array(*[F.when(broken[reason], F.lit(reason)) for reason in REASONS]))
+    reasons = F.array_compact(F.array(*[F.when(rule, F.lit(reason)) for reason, rule in broken.items()]))
+    if MISSING_JOINS in mapped.columns:
+        missing = F.coalesce(F.col(MISSING_JOINS), F.array().cast("array<string>"))
+        bad = bad | (F.size(missing) > 0)
+        reasons = F.concat(reasons, F.transform(missing, lambda name: F.concat(F.lit("without_"), name)))
     if source.reject:
         reasons = F.array_distinct(F.concat(reasons, F.col(REJECTIONS)))
-    return judged.select(
-        *[column.alias(name) for name, column in columns.items()],
-        F.to_date(columns["event_time"]).alias("event_date"),
+    arrival = F.coalesce(ARRIVAL, "event_date") if ARRIVAL in mapped.columns else F.col("event_date")
+    return events.select(
+        *EVENT,
+        "event_date",
+        arrival.alias("arrival_date"),
         bad.alias("bad"),
         reasons.alias("reasons"),
         *[F.col(name) for name in (FILE, ORDER, HASH, RAW)],
     )
+
+
+def _mapped(judged: DataFrame, source: Source, cleaning: Cleaning) -> DataFrame:
+    """Our columns of the source's rows, event_date, and what rules need to know besides.
+
+    One select a step, so that a text is trimmed, and a time and a number parsed, once however often it is asked for.
+    """
+    told = [name for name in (BAD_ENCODING, TOO_LONG, MISSING_JOINS, ARRIVAL) if name in judged.columns]
+    corrupt = F.col(CORRUPT).isNotNull() if CORRUPT in judged.columns else F.lit(False)
+    kept = [*told, REJECTED, REJECTIONS, FILE, ORDER, HASH, RAW]
+    plain = judged.select(*_plain_columns(judged, source), corrupt.alias(MALFORMED), *kept)
+    types = {field.name: field.dataType for field in plain.schema}
+    kept.append(MALFORMED)
+    present = [_present(F.col(name), types[name]).alias(f"_has_{name}") for name in NUMBERS]
+    parsed = plain.select(
+        "user_id",
+        spelled(F.col("item_id"), cleaning.item_ids).alias("item_id"),
+        _event_type(source, F.col("event_type")).alias("event_type"),
+        _time(F.col("event_time"), types["event_time"], source.timestamp_format).alias("event_time"),
+        *[F.col(name).try_cast("double").alias(name) for name in NUMBERS],
+        *present,
+        "order_id",
+        *kept,
+    )
+    possible = parsed.select(
+        "user_id",
+        "item_id",
+        "event_type",
+        _plausible(F.col("event_time")).alias("event_time"),
+        *[_finite(F.col(name)).alias(name) for name in NUMBERS],
+        "order_id",
+        *[f"_has_{name}" for name in NUMBERS],
+        *kept,
+    )
+    unreadable = [(F.col(f"_has_{name}") & F.col(name).isNull()).alias(f"_bad_{name}") for name in NUMBERS]
+    return possible.select(*EVENT, F.to_date("event_time").alias("event_date"), *unreadable, *kept)
+
+
+def _plain_columns(frame: DataFrame, source: Source) -> list[Column]:
+    """The mapped columns under our names: ids and all text plain, other times and numbers as they are."""
+    available = own_columns(frame)
+    types = {field.name: field.dataType for field in frame.schema}
+    columns = []
+    for ours in EVENT:
+        name = find_column(available, source.columns[ours]) if ours in source.columns else None
+        if name is None:
+            column = F.lit(None).cast("double" if ours in NUMBERS else "string")
+        elif ours in PARSED and not isinstance(types[name], StringType):
+            column = quoted(name)
+        else:
+            column = plain_text(quoted(name), types[name])
+        columns.append(column.alias(ours))
+    return columns
 
 
 def check_timestamp_format(frame: DataFrame, source: Source, where: str) -> None:
@@ -124,21 +165,23 @@ def plain_number(column: Column, type_: DataType) -> Column:
     """A finite double, else null."""
     if isinstance(type_, NumericType) and not isinstance(type_, (FloatType, DoubleType)):
         return column.cast("double")
-    value = (plain_text(column, type_) if isinstance(type_, StringType) else column).try_cast("double")
-    return F.when(~F.isnan(value) & (F.abs(value) != float("inf")), value)
+    return _finite((plain_text(column, type_) if isinstance(type_, StringType) else column).try_cast("double"))
+
+
+def _finite(number: Column) -> Column:
+    return F.when(F.abs(number) < float("inf"), number)  # Spark takes NaN for larger than infinity
 
 
 def _present(column: Column, type_: DataType) -> Column:
-    if isinstance(type_, (FloatType, DoubleType)):
-        return column.isNotNull() & ~F.isnan(column)
-    return column.isNotNull() if isinstance(type_, NumericType) else plain_text(column, type_).isNotNull()
+    there = column.isNotNull()
+    return there & ~F.isnan(column) if isinstance(type_, (FloatType, DoubleType)) else there
 
 
 def _time(column: Column, type_: DataType, pattern: str | None) -> Column:
     """A timestamp: the column's own, by the pattern, ISO 8601, or seconds to nanoseconds since 1970 by magnitude."""
     if isinstance(type_, (TimestampType, TimestampNTZType, DateType)):
         return column.cast("timestamp")
-    text = plain_text(column, type_)
+    text = column if isinstance(type_, StringType) else plain_text(column, type_)
     if pattern is not None:
         return F.try_to_timestamp(text, F.lit(pattern))
     if isinstance(type_, NumericType):

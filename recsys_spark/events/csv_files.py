@@ -3,86 +3,66 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
 from typing import Any
-from urllib.parse import unquote
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from recsys_spark.config.sections import Files
+from recsys_spark.config.sources import Files
 from recsys_spark.errors import UserError
+from recsys_spark.events.raw_files import EMPTY, Broken, Check, Raw, RawFile, java_message
 from recsys_spark.events.rows import (
     CORRUPT,
     FILE,
+    MAX_LINE,
     ORDER,
-    own_columns,
     quoted,
     refuse_internal,
-    require_columns,
     with_file_position,
+    with_row_text,
 )
+from recsys_spark.events.scans import Scan, rows_of_scans, scans, with_arrival
 
 OURS = {"mode", "inferschema", "enforceschema", "columnnameofcorruptrecord", "columnpruning", "header"}
 """Reader options that are decided here: every row is kept, every column is text."""
 DEFAULTS = {"escape": '"'}
 """Where the user gives none: a quote inside quotes is doubled (RFC 4180); Spark would expect a backslash."""
-LISTING = ("pathglobfilter", "recursivefilelookup", "modifiedbefore", "modifiedafter")
-PATTERN = re.compile(r"[\[\]{}*?\\]")
-"""What Hadoop takes for parts of a pattern in a path."""
 MAX_HEADER_LINES = 100
-Check = Callable[[DataFrame, str], None]
 
 
-def list_files(spark: SparkSession, files: Files, where: str) -> list[str]:
-    """The files behind the configured paths, as URIs. Raises UserError where there is none."""
-    listing = {key: value for key, value in files.options.items() if key.lower() in LISTING}
-    found = [unquote(uri) for uri in spark.read.options(**listing).text(list(files.paths)).inputFiles()]
-    if not found:
-        raise UserError(f"{where}: there is no file; check the path")
-    return sorted(found)
-
-
-def read_csv(spark: SparkSession, files: Files, where: str, check: Check) -> DataFrame:
-    """All rows as strings, with FILE, ORDER and CORRUPT.
+def read_csv(
+    spark: SparkSession, files: Files, where: str, index: int, check: Check, raw_files: Sequence[RawFile], whole: bool
+) -> Raw:
+    """All rows as strings, with the internal columns; files that are empty or have no readable header are broken.
 
     A schema is applied by position, so files whose columns stand in another order would swap silently: files are
-    grouped by their header line (letter case and blanks aside), each group is read by its own, and the groups are
-    united by name. Folders such as `day=2024-01-01` below a configured path add columns. Raises UserError where a group
-    lacks a mapped column, or `check` says so.
+    grouped by their header line (blanks aside), each group is read by its own, and the groups are united by name.
+    Folders such as `day=2024-01-01` below a configured path add columns. Raises UserError as `rows_of_scans` does.
     """
     options = {**DEFAULTS, **{key.lower(): value for key, value in files.options.items()}}
-    paths = list_files(spark, files, where)
-    roots = [options["basepath"]] if "basepath" in options else list(files.paths)
-    bases = _folder_bases(spark, paths, roots)
-    groups: dict[tuple[str | None, tuple[str, ...]], list[str]] = {}
-    spelling: dict[str, str] = {}
-    for path, base, header in zip(paths, bases, _headers(spark, paths, options, where), strict=True):
-        if header:
-            key = (base, tuple(name.lower() for name in header))
-            groups.setdefault(key, []).append(path)
-            for name in header:
-                spelling.setdefault(name.lower(), name)
-    if not groups:
-        raise UserError(f"{where}: every file is empty")
-    frames = []
-    patterns = any(PATTERN.search(path) for path in files.paths)
-    for (base, names), members in groups.items():
-        # Below plain paths Spark finds by itself what folder names add; below patterns and for files it is told.
-        as_configured = len(groups) == 1 and (base is None or not patterns)
-        from_ = list(files.paths) if as_configured else [_escaped(path) for path in members]
-        label = where if len(groups) == 1 else f"{where} ({members[0]})"
-        spelled = [spelling[name] for name in names]
-        refuse_internal(spelled, label)
-        below = {} if as_configured or base is None else {"basepath": base}
-        frame = _read_group(spark, from_, spelled, {**options, **below})
-        require_columns(own_columns(frame), files, label)
-        check(frame, label)
-        frames.append(frame)
-    return reduce(lambda left, right: left.unionByName(right, allowMissingColumns=True), frames)
+    found = _headers(spark, raw_files, options)
+    broken = tuple(header for header in found if isinstance(header, Broken))
+    fit = [(file, header) for file, header in zip(raw_files, found, strict=True) if not isinstance(header, Broken)]
+    if not fit:
+        others = [file for file in broken if file.reason != EMPTY]
+        raise UserError(f"{where}: {others[0].name}: {others[0].reason}" if others else f"{where}: every file is empty")
+    members, headers = [file for file, _ in fit], [(header, file.long_lines) for file, header in fit]
+
+    def read(scan: Scan) -> DataFrame:
+        names, long_lines = scan.shape
+        theirs = {**options, "basepath": scan.base} if scan.base else options
+        refuse_internal(names, scan.members[0].name)
+        read_ = _read_line_by_line if long_lines else _read_group
+        frame = read_(spark, list(scan.paths), list(names), theirs)
+        return with_row_text(with_arrival(frame, files, scan.members), index)
+
+    grouped = scans(spark, files, members, headers, whole and not any(file.reason != EMPTY for file in broken))
+    raw = rows_of_scans(grouped, files, where, check, whole, read)
+    return Raw(raw.frame, broken + raw.broken)
 
 
 def has_header(options: Mapping[str, str]) -> bool:
@@ -90,64 +70,82 @@ def has_header(options: Mapping[str, str]) -> bool:
     return str(options.get("header", "false")).lower() == "true"
 
 
-def _folder_bases(spark: SparkSession, paths: list[str], roots: list[str]) -> list[str | None]:
-    """For each file, the folder above its first folder `name=value` below the root that it is under, or None."""
-    jvm: Any = spark._jvm
-    hadoop: Any = spark.sparkContext._jsc.hadoopConfiguration()
-    tops = []
-    for root in roots:
-        plain, *pattern = PATTERN.split(root, maxsplit=1)
-        location = jvm.org.apache.hadoop.fs.Path((plain[: plain.rfind("/") + 1] or ".") if pattern else root)
-        qualified = location.getFileSystem(hadoop).makeQualified(location)
-        tops.append(str(qualified.toString()).replace("file:///", "file:/"))
-
-    def base(path: str) -> str | None:
-        plain = path.replace("file:///", "file:/")
-        top = max((top for top in tops if plain.startswith(f"{top.rstrip('/')}/")), key=len, default=plain)
-        folders = plain[len(top) :].strip("/").split("/")[:-1]
-        first = next((place for place, folder in enumerate(folders) if "=" in folder), None)
-        return None if first is None else "/".join([top.rstrip("/"), *folders[:first]])
-
-    return [base(path) for path in paths]
-
-
-def _escaped(path: str) -> str:
-    """The path as a pattern that stands for itself alone."""
-    return PATTERN.sub(r"\\\g<0>", path)
-
-
 def _read_group(spark: SparkSession, paths: list[str], columns: list[str], options: Mapping[str, str]) -> DataFrame:
-    schema = StructType([StructField(name, StringType()) for name in [*columns, CORRUPT]])
-    ours = {
+    schema = _text_schema(columns)
+    frame = with_file_position(spark.read.schema(schema).options(**_parser_options(options)).csv(paths))
+    return frame.select(
+        *[
+            quoted(name) if name in schema.names or name in (FILE, ORDER) else quoted(name).cast("string").alias(name)
+            for name in frame.columns
+        ]
+    )
+
+
+def _read_line_by_line(
+    spark: SparkSession, paths: list[str], columns: list[str], options: Mapping[str, str]
+) -> DataFrame:
+    """As `_read_group`, where lines of more than MAX_LINE bytes never meet the parser: they are corrupt records.
+
+    A line of commas alone has more fields than Spark's reader takes, which ends the job; room for as many in each
+    reader would cost every good file.
+    """
+    theirs = {key: value for key, value in options.items() if key in ("linesep", "encoding", "basepath")}
+    lines = with_file_position(spark.read.options(**theirs).text(paths)).where(F.trim("value") != "")
+    if options.get("comment"):
+        lines = lines.where(~F.startswith("value", F.lit(options["comment"])))
+    if has_header(options):
+        headers = lines.groupBy(F.col(FILE).alias("_file")).agg(F.min(ORDER).alias("_header"))
+        is_header = (F.col(FILE) == F.col("_file")) & (F.col(ORDER) == F.col("_header"))
+        lines = lines.join(F.broadcast(headers), on=is_header, how="left_anti")
+    text = F.make_valid_utf8("value")
+    is_long = F.octet_length(text) > MAX_LINE
+    parser = {**_parser_options(options), "maxcolumns": str(MAX_LINE + 2)}
+    fields = F.from_csv(F.when(~is_long, text), _ddl(columns), parser)
+    folders = [quoted(name).cast("string").alias(name) for name in lines.columns if name not in ("value", FILE, ORDER)]
+    return lines.withColumn("_fields", fields).select(
+        *[F.col("_fields")[name].alias(name) for name in columns],
+        F.when(is_long, text).otherwise(F.col("_fields")[CORRUPT]).alias(CORRUPT),
+        *folders,
+        FILE,
+        ORDER,
+    )
+
+
+def _text_schema(columns: list[str]) -> StructType:
+    return StructType([StructField(name, StringType()) for name in [*columns, CORRUPT]])
+
+
+def _ddl(columns: list[str]) -> str:
+    return ", ".join(f"`{name.replace('`', '``')}` string" for name in [*columns, CORRUPT])
+
+
+def _parser_options(options: Mapping[str, str]) -> dict[str, str]:
+    return {
+        **{key: value for key, value in options.items() if key not in OURS},
         "header": str(has_header(options)).lower(),
         "mode": "PERMISSIVE",
         "columnNameOfCorruptRecord": CORRUPT,
         # With pruning on, a row's fields are not counted, and one with too many or too few passes for a good one.
         "columnPruning": "false",
     }
-    theirs = {key: value for key, value in options.items() if key not in OURS}
-    frame = with_file_position(spark.read.schema(schema).options(**theirs, **ours).csv(paths))
-    known = {field.name for field in schema}
-    return frame.select(
-        *[
-            quoted(name) if name in known or name in (FILE, ORDER) else quoted(name).cast("string").alias(name)
-            for name in frame.columns
-        ]
-    )
 
 
-def _headers(spark: SparkSession, paths: list[str], options: Mapping[str, str], where: str) -> list[list[str] | None]:
-    """Each file's column names in the file's order; None for an empty file."""
+def _headers(
+    spark: SparkSession, raw_files: Sequence[RawFile], options: Mapping[str, str]
+) -> list[tuple[str, ...] | Broken]:
+    """Each file's column names in the file's order, or why there are none."""
 
-    def header(path: str) -> list[str] | None:
+    def header(file: RawFile) -> tuple[str, ...] | Broken:
         try:
-            fields = _first_record(spark, path, options)
+            fields = _first_record(spark, file.path, options)
         except csv.Error as error:
-            raise UserError(f"{where}: the header of {path} cannot be read ({error}); check options") from None
-        return fields and _column_names(fields, has_header(options))
+            return Broken(file.name, file.arrival, f"its header cannot be read ({error})")
+        except Py4JJavaError as error:
+            return Broken(file.name, file.arrival, f"it cannot be read ({java_message(error)})")
+        return tuple(_column_names(fields, has_header(options))) if fields else Broken(file.name, file.arrival, EMPTY)
 
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(header, paths))
+        return list(pool.map(header, raw_files))
 
 
 def _column_names(fields: list[str], named: bool) -> list[str]:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from recsys_spark.config.sections import Files
+from recsys_spark.config.sources import Files
 from recsys_spark.errors import UserError
-from recsys_spark.events.csv_files import Check, list_files
+from recsys_spark.events.raw_files import Check, Raw, RawFile
 from recsys_spark.events.rows import (
+    ARRIVAL,
     CORRUPT,
     FILE,
     HASH,
+    MAX_LINE,
     ORDER,
     RAW,
+    TOO_LONG,
+    lacking,
     quoted,
     refuse_internal,
     require_columns,
+    united,
     with_file_position,
 )
+from recsys_spark.events.scans import Scan, joined_columns, scans, with_arrival
 
 SAMPLE_ROWS = 1000
 """Rows in which keys are looked for first; all rows are looked through only where a wanted key is not among those."""
@@ -27,29 +35,33 @@ OURS = {"mode", "columnnameofcorruptrecord", "multiline", "primitivesasstring", 
 TEXT_OPTIONS = {"linesep", "encoding", "pathglobfilter", "recursivefilelookup", "modifiedbefore", "modifiedafter"}
 
 
-def read_json(spark: SparkSession, files: Files, where: str, index: int, check: Check) -> DataFrame:
+def read_json(
+    spark: SparkSession, files: Files, where: str, index: int, check: Check, raw_files: Sequence[RawFile], whole: bool
+) -> Raw:
     """All rows as strings (a nested value as its JSON text), with the internal columns.
 
-    Of keys that differ in letter case alone, one is read. Raises UserError where a mapped key is nowhere.
+    Of keys that differ in letter case alone, one is read. Raises UserError where a mapped key is nowhere; a row without
+    a key that others have has a null.
     """
-    list_files(spark, files, where)
-    objects = _objects(spark, files)
+    grouped = scans(spark, files, raw_files, [None] * len(raw_files), whole)
+    objects = united([_objects(spark, files, scan) for scan in grouped])
     keys = _keys(objects.limit(SAMPLE_ROWS), files)
     try:
-        return _parsed(objects, keys, files, where, index, check)
+        return Raw(_parsed(objects, keys, files, where, index, check, files.columns))
     except UserError:
         keys = _keys(objects, files)
         if not keys:
             raise UserError(f"{where}: there is no JSON object in it") from None
-        return _parsed(objects, keys, files, where, index, check)
+        return Raw(_parsed(objects, keys, files, where, index, check, files.columns if whole else files.needed))
 
 
-def _objects(spark: SparkSession, files: Files) -> DataFrame:
-    """One object a row, as text in `value`, with FILE and ORDER and the columns that folder names add."""
+def _objects(spark: SparkSession, files: Files, scan: Scan) -> DataFrame:
+    """One object a row, as text in `value`, with FILE, ORDER, ARRIVAL and the columns that folder names add."""
     options = {key.lower(): value for key, value in files.options.items()}
     whole = str(options.get("multiline", "false")).lower() == "true"
-    reader = spark.read.options(**{key: value for key, value in options.items() if key in TEXT_OPTIONS})
-    text = with_file_position(reader.text(list(files.paths), wholetext=whole))
+    told = {key: value for key, value in options.items() if key in TEXT_OPTIONS}
+    reader = spark.read.options(**told, **({"basepath": scan.base} if scan.base else {}))
+    text = with_arrival(with_file_position(reader.text(list(scan.paths), wholetext=whole)), files, scan.members)
     # Text keeps bytes that are no UTF-8, at which readers of what is written from it would stop.
     text = text.withColumn("value", F.make_valid_utf8("value"))
     if whole:
@@ -60,9 +72,15 @@ def _objects(spark: SparkSession, files: Files) -> DataFrame:
     return text.where(F.trim("value") != "")
 
 
+def is_long() -> Column:
+    """Is an object longer than what counts as one."""
+    return F.octet_length("value") > MAX_LINE
+
+
 def _keys(objects: DataFrame, files: Files) -> list[str]:
     """The keys of the objects, each once whatever its letter case; a configured spelling wins."""
-    found = objects.select(F.explode(F.json_object_keys("value")).alias("key")).distinct().orderBy("key").collect()
+    short = objects.where(~is_long())
+    found = short.select(F.explode(F.json_object_keys("value")).alias("key")).distinct().orderBy("key").collect()
     configured = set(files.columns.values())
     names: dict[str, str] = {}
     for name in sorted((row["key"] for row in found), key=lambda name: (name not in configured, name)):
@@ -70,19 +88,33 @@ def _keys(objects: DataFrame, files: Files) -> list[str]:
     return sorted(names.values())
 
 
-def _parsed(objects: DataFrame, keys: list[str], files: Files, where: str, index: int, check: Check) -> DataFrame:
-    folders = [name for name in objects.columns if name not in ("value", FILE, ORDER)]
+def _parsed(
+    objects: DataFrame,
+    keys: list[str],
+    files: Files,
+    where: str,
+    index: int,
+    check: Check,
+    wanted: Iterable[str],
+) -> DataFrame:
+    folders = [name for name in objects.columns if name not in ("value", FILE, ORDER, ARRIVAL)]
     refuse_internal([*keys, *folders], where)
-    require_columns([*keys, *folders], files, where)
+    joined = joined_columns(files)
+    require_columns([*keys, *folders, *joined], files, where, wanted)
+    keys = keys + [files.columns[ours] for ours in lacking([*keys, *folders, *joined], files)]
     schema = StructType([StructField(name, StringType()) for name in [*keys, CORRUPT]])
     options = {key: value for key, value in files.options.items() if key.lower() not in OURS}
+    # A line that is too long is not parsed at all.
+    value = F.when(~is_long(), F.col("value"))
     parsed = objects.withColumn(
-        "_parsed", F.from_json("value", schema, {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT})
+        "_parsed", F.from_json(value, schema, {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT})
     )
-    columns: list[Column] = [F.col("_parsed")[name].alias(name) for name in [*keys, CORRUPT]]
+    columns: list[Column] = [F.col("_parsed")[name].alias(name) for name in keys]
+    columns.append(F.when(is_long(), F.col("value")).otherwise(F.col("_parsed")[CORRUPT]).alias(CORRUPT))
     columns += [quoted(name).cast("string").alias(name) for name in folders if name not in keys]
-    columns += [F.col(FILE), F.col(ORDER), F.col("value").alias(RAW)]
+    columns += [F.col(FILE), F.col(ORDER), F.col(ARRIVAL), F.col("value").alias(RAW), is_long().alias(TOO_LONG)]
     columns.append(F.xxhash64(F.lit(index), F.col("value")).alias(HASH))
     frame = parsed.select(*columns)
-    check(frame, where)
+    if not joined:
+        check(frame, where)
     return frame

@@ -80,7 +80,7 @@ def _day(text: str) -> date:
 
 
 def _run(job: str, config: Config, day: date | None, force: bool) -> Report:
-    runner = Runner(config, f"recsys_spark {job}", day)
+    runner = Runner(config, f"recsys_spark {job}", day, force=force)
     try:
         if job == "run_pipeline":
             return _run_pipeline(runner, config, force)
@@ -134,6 +134,7 @@ _DESCRIPTIONS = {
     "clean_events": "Read the configured logs; publish clean_events and quarantine with a quality report.",
     "build_features": "Give users and items their dense ids; publish user_ids, item_ids and items.",
     "build_datasets": "Split by time; publish histories and the Petastorm datasets of each fit.",
+    "fit_features": "Fit features of items and users on training time; publish them for every item and user.",
     "train_models": "Fit every configured recommender into a bundle, for each fit, and register it.",
     "evaluate_models": "Choose the fusion on the valid window; measure every recommender and the fusion on test.",
     "fuse_recommendations": "Publish the recommendations table and register the fused model as challenger.",

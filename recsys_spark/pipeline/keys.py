@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.config import Config
-from recsys_spark.config.sections import Files
+from recsys_spark.config.sources import Files
 
 LOCKED = ("numpy", "petastorm", "pyarrow", "pyspark", "scipy", "torch")
 """Libraries whose version can change a result."""
@@ -46,8 +46,15 @@ def config_value(config: Config, key: str) -> Any:
 
 
 def source_manifest(config: Config) -> list[Any]:
-    """Path, size and time of every file of the source and the catalogue; a table's content cannot be told: a nonce."""
-    inputs: list[Files] = [*config.source, *([config.catalog] if config.catalog else [])]
+    """What the files are that the source, the catalogue and the demographics name."""
+    inputs: list[Files] = [file for source in config.source for file in (source, *source.join)]
+    inputs += [each for each in (config.catalog, config.demographics) if each is not None]
+    listed = [config.cleaning.blocked_items_file, config.features.tokenizer]
+    return files_manifest(inputs) + [entry for path in listed if path for entry in _entries("csv", path)]
+
+
+def files_manifest(inputs: Sequence[Files]) -> list[Any]:
+    """Path, size and time of every file; a table's content cannot be told: a nonce."""
     return [entry for files in inputs for path in files.paths for entry in _entries(files.format, path)]
 
 
@@ -60,7 +67,7 @@ def _entries(format_: str, path: str) -> list[Any]:
             return [[path, hashlib.sha256(file.read_bytes()).hexdigest()]]
         except (ModuleNotFoundError, OSError):
             return unknown
-    if format_ == "table" or (":" in path and not path.startswith("file:")):
+    if format_ in ("table", "jdbc") or (":" in path and not path.startswith("file:")):
         return unknown
     found = sorted(glob.glob(path.removeprefix("file://").removeprefix("file:"), recursive=True))
     files = [

@@ -39,7 +39,7 @@ class Outcome:
 class Runner:
     """Runs stages of one configuration for one date."""
 
-    def __init__(self, config: Config, app_name: str, day: date | None) -> None:
+    def __init__(self, config: Config, app_name: str, day: date | None, *, force: bool = False) -> None:
         if config.tables.catalog:
             check_database(config.tables.catalog)
         self.config = config
@@ -47,6 +47,7 @@ class Runner:
         self.workspace.check()
         self._app_name = app_name
         self._day = day
+        self._force = force
 
     @cached_property
     def tracker(self) -> Tracker:
@@ -68,7 +69,7 @@ class Runner:
         started = time.monotonic()
         inputs = {name: self.workspace.require(name) for name in stage.upstream}
         _check_same_origin(inputs)
-        as_of = self._as_of(inputs) if stage.dated else None
+        as_of = self._as_of(inputs) if stage.dated(self.config) else None
         key = stage_key(
             stage.name,
             self.config,
@@ -122,6 +123,7 @@ class Runner:
                 tracker=self.tracker,
                 tracked=tracked,
                 run_part=run_part,
+                force=self._force,
             )
             result = stage.run(context)
             tracked.log_metrics(dict(result.metrics))
@@ -137,7 +139,7 @@ class Runner:
                 metrics=result.metrics,
                 facts=result.facts,
                 as_of=as_of.isoformat() if as_of else None,
-                after=newest if stage.append_only else None,
+                after=newest if stage.append_only(self.config) else None,
             )
         self._replace_views(commit)
         return commit

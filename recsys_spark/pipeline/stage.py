@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys_spark.config import Config
 from recsys_spark.tables.location import spark_path
@@ -29,6 +30,16 @@ class StageResult:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def always(config: Config) -> bool:
+    """Whatever the configuration."""
+    return True
+
+
+def never(config: Config) -> bool:
+    """Whatever the configuration."""
+    return False
+
+
 @dataclass(frozen=True)
 class Stage:
     """An arrow of the flow."""
@@ -41,9 +52,9 @@ class Stage:
     run: Callable[[StageContext], StageResult]
     reads_source: bool = False
     """Does it read the configured source and catalogue: their files are then part of its key."""
-    dated: bool = True
+    dated: Callable[[Config], bool] = always
     """Do its outputs depend on the run's date."""
-    append_only: bool = False
+    append_only: Callable[[Config], bool] = never
     """Do its outputs extend those of its newest version: it then publishes as the very next version or not at all."""
 
 
@@ -68,6 +79,8 @@ class StageContext:
     """The stage's MLflow run."""
     run_part: Callable[[Stage], Commit]
     """Runs a part of this stage as a stage of its own, unless its newest commit is still true."""
+    force: bool = False
+    """Was the run told to do again what did not change."""
     tables: dict[str, int] = field(default_factory=dict)
     """Rows of each table written so far."""
 
@@ -80,9 +93,14 @@ class StageContext:
         """A table of an upstream stage's committed version."""
         return self.workspace.read_table(self.spark, name, self.inputs[TABLES[name].stage])
 
+    @property
+    def previous(self) -> Commit | None:
+        """The stage's newest committed version, or None before the first."""
+        return self.workspace.latest(self.stage)
+
     def previous_table(self, name: str) -> DataFrame | None:
         """The table in this stage's newest committed version, or None before the first."""
-        commit = self.workspace.latest(TABLES[name].stage)
+        commit = self.previous
         return None if commit is None else self.workspace.read_table(self.spark, name, commit)
 
     def facts(self, stage: str) -> Mapping[str, Any]:
@@ -105,11 +123,35 @@ class StageContext:
 
     def write_table(self, name: str, frame: DataFrame) -> int:
         """Write a table of this stage and verify it; returns its rows."""
-        table = TABLES[name]
-        assert table.stage == self.stage, f"{name} belongs to {table.stage}, not to {self.stage}"
+        TABLES[name].select(frame).write.parquet(spark_path(self._new_table(name)))
+        return self._verified(name)
+
+    def new_table_directory(self, name: str) -> Path:
+        """An empty directory for a table of this stage whose files tasks write themselves, flat, as Parquet."""
+        path = self._new_table(name)
+        path.mkdir(parents=True)
+        return path
+
+    def finish_table(self, name: str) -> int:
+        """Verify a table that was written into `new_table_directory`; returns its rows.
+
+        A table without a row gets one empty file, since readers ask for a schema.
+        """
         path = self.run_directory / name
-        table.select(frame).write.parquet(spark_path(path))
-        self.tables[name] = verified_rows(path, [item.name for item in table.schema])
+        if not any(path.glob("*.parquet")):
+            schema = to_arrow_schema(TABLES[name].schema)
+            pq.write_table(schema.empty_table(), path / "empty.parquet")
+        (path / "_SUCCESS").touch()
+        return self._verified(name)
+
+    def _new_table(self, name: str) -> Path:
+        owner = TABLES[name].stage
+        assert owner == self.stage, f"{name} belongs to {owner}, not to {self.stage}"
+        return self.run_directory / name
+
+    def _verified(self, name: str) -> int:
+        columns = [field.name for field in TABLES[name].schema]
+        self.tables[name] = verified_rows(self.run_directory / name, columns)
         return self.tables[name]
 
     def written_table(self, name: str) -> DataFrame:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from recsys_spark.config import Config
 from recsys_spark.datasets.build import run as build_datasets
 from recsys_spark.events.cleaning import run as clean_events
 from recsys_spark.features.build import run as build_features
+from recsys_spark.features.fit import run as fit_features
 from recsys_spark.pipeline import evaluate, fuse, train
-from recsys_spark.pipeline.stage import Stage
+from recsys_spark.pipeline.stage import Stage, always
+
+
+def arrives_daily(config: Config) -> bool:
+    """Do raw rows land by arrival date, so that a run extends the version before."""
+    return config.daily
+
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -14,17 +22,18 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="clean_events",
             upstream=(),
-            config_keys=("source",),
+            config_keys=("source", "catalog", "cleaning", "quality", "tables.buckets"),
             run=clean_events,
             reads_source=True,
-            dated=False,
+            dated=arrives_daily,
+            append_only=arrives_daily,
         ),
         Stage(
             name="build_features",
             upstream=("clean_events",),
-            config_keys=("catalog",),
+            config_keys=("catalog", "cleaning"),
             run=build_features,
-            append_only=True,
+            append_only=always,
             reads_source=True,
         ),
         Stage(
@@ -32,6 +41,13 @@ STAGES: dict[str, Stage] = {
             upstream=("clean_events", "build_features"),
             config_keys=("split", "datasets", "evaluation.target_events", "evaluation.refit", "training", "seed"),
             run=build_datasets,
+        ),
+        Stage(
+            name="fit_features",
+            upstream=("clean_events", "build_features", "build_datasets"),
+            config_keys=("features", "demographics", "evaluation.target_events", "evaluation.refit", "seed"),
+            run=fit_features,
+            reads_source=True,
         ),
         Stage(
             name="train_models",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,48 +96,62 @@ def publish(
         "facts": dict(facts),
         "as_of": as_of,
     }
-    versions = stage_directory / "versions"
-    versions.mkdir(parents=True, exist_ok=True)
-    temporary = versions / f".{uuid.uuid4().hex}.tmp"
+
+    def check(newest: int) -> None:
+        if after is not None and newest != after:
+            raise UserError(f"{stage}: version {newest} was published while this run extended {after}; run it again")
+
+    text = json.dumps(content, indent=1, sort_keys=True)
+    return read_commit(link_next(stage_directory / "versions", text, check), stage)
+
+
+def link_next(folder: Path, text: str, check: Callable[[int], None] = lambda newest: None) -> Path:
+    """Put `text` into `folder` as the file of the next free number, whole and synced (put-if-absent); returns it.
+
+    `check(newest)` is asked with the highest number so far before each try, and may refuse by raising.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid.uuid4().hex}.tmp"
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     try:
         while True:
-            pointers = _pointers(stage_directory)
-            newest = int(pointers[-1].stem) if pointers else 0
-            if after is not None and newest != after:
-                raise UserError(
-                    f"{stage}: version {newest} was published while this run extended {after}; run it again"
-                )
-            pointer = versions / f"{newest + 1:08d}.json"
+            newest = max((int(path.stem) for path in _numbered(folder)), default=0)
+            check(newest)
+            target = folder / f"{newest + 1:08d}.json"
             try:
-                os.link(temporary, pointer)
+                os.link(temporary, target)
             except FileExistsError:
                 continue  # another writer took the number: take the next
             break
     finally:
         temporary.unlink()
-    _sync_directory(versions)
-    return read_commit(pointer, stage)
+    sync_directory(folder)
+    return target
 
 
 def sync_tree(directory: Path) -> None:
     """Flush every file and folder below `directory` to disk, so that a pointer never outlives what it names."""
     for path in (directory, *sorted(directory.rglob("*"))):
         if path.is_dir():
-            _sync_directory(path)
+            sync_directory(path)
         else:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 
 
 def _pointers(stage_directory: Path) -> list[Path]:
-    return sorted((stage_directory / "versions").glob("[0-9]*.json"))
+    return _numbered(stage_directory / "versions")
 
 
-def _sync_directory(directory: Path) -> None:
+def _numbered(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]*.json"))
+
+
+def sync_directory(directory: Path) -> None:
+    """Flush a folder's entries to disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

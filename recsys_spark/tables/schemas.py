@@ -40,13 +40,13 @@ TABLES: dict[str, Table] = {
             "clean_events",
             "clean_events",
             "user_id string, item_id string, event_type string, event_time timestamp, quantity double, price double, "
-            "order_id string, source_file string, event_date date, source_order bigint",
+            "order_id string, source_file string, event_date date, source_order bigint, arrival_date date",
             ("source_file", "source_order"),
         ),
         Table(
             "quarantine",
             "clean_events",
-            "source_file string, raw string, reasons array<string>, run_id string",
+            "source_file string, raw string, reasons array<string>, run_id string, arrival_date date",
             (),
         ),
         Table("user_ids", "build_features", "user_id string, user_index int", ("user_id",)),
@@ -64,6 +64,52 @@ TABLES: dict[str, Table] = {
             "user_index int, user_id string, items array<int>, event_types array<int>, weights array<float>, "
             "times array<bigint>, folds array<int>",
             ("user_id",),
+        ),
+        Table(
+            "cold_items",
+            "build_datasets",
+            "fold int, item_index int, item_id string, events bigint, users bigint, first_time bigint",
+            ("item_id",),
+        ),
+        Table(
+            "cold_targets",
+            "build_datasets",
+            "fold int, user_index int, user_id string, items array<int>",
+            ("fold", "user_id"),
+        ),
+        Table(
+            "item_features",
+            "fit_features",
+            "fit string, item_index int, item_id string, category_code int, brand_code int, price_band int, "
+            "price double, first_seen date, age_days int, events bigint, users bigint",
+            ("fit", "item_id"),
+        ),
+        Table(
+            "item_tokens",
+            "fit_features",
+            "fit string, item_index int, item_id string, tokens array<int>, subwords array<int>",
+            ("fit", "item_id"),
+        ),
+        Table(
+            "item_keywords",
+            "fit_features",
+            "fit string, item_index int, item_id string, keywords array<string>, weights array<float>, "
+            "tfidf_tokens array<int>, tfidf_weights array<float>",
+            ("fit", "item_id"),
+        ),
+        Table(
+            "item_vectors",
+            "fit_features",
+            "fit string, item_index int, item_id string, text_vector array<float>, sequence_vector array<float>",
+            ("fit", "item_id"),
+        ),
+        Table(
+            "user_features",
+            "fit_features",
+            "fit string, user_index int, user_id string, events bigint, active_days int, target_events bigint, "
+            "recency_days float, tenure_days float, mean_gap_days float, price_level float, categories array<int>, "
+            "category_shares array<float>, attributes map<string,string>",
+            ("fit", "user_id"),
         ),
         Table(
             "evaluation_recommendations",

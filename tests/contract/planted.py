@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config import Config
-from recsys_spark.datasets.build import build_fit
-from recsys_spark.datasets.vocabulary import item_counts
+from recsys_spark.datasets.build import build_fits
+from recsys_spark.datasets.histories import HISTORIES, read_histories
+from recsys_spark.datasets.split import Cuts, Plan
+from recsys_spark.datasets.tasks import run_tasks
+from recsys_spark.datasets.vocabulary import count_items
+from recsys_spark.events.layout import file_name
 from recsys_spark.fitting.inputs import Facts, FitInputs
 from recsys_spark.fitting.registry import FITS
 from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.registry import load_recommender
+from recsys_spark.tables.schemas import TABLES
 
 DAY = 86_400
 START = 1_704_067_200  # 2024-01-01
@@ -29,10 +35,6 @@ GROUPS, ITEMS_A_GROUP, USERS = 4, 8, 48
 PURCHASE, SEARCH = 4, 5
 MOST_POPULAR = (1, 5)
 """Group and number of the item that its group buys each day of the last three."""
-HISTORIES = (
-    "user_index int, user_id string, items array<int>, event_types array<int>, weights array<float>, "
-    "times array<bigint>, folds array<int>"
-)
 NEURAL = ("mfn", "gru")
 NAMES = ("popularity", "repurchase", "item_knn", "ease", *NEURAL)
 CONFIG = Config.model_validate(
@@ -158,24 +160,36 @@ class Shop:
     def histories(self, poisoned: bool) -> DataFrame:
         # The poisoned rows come in another order and partitioning too.
         rows = history_rows(poisoned)
-        frame = self.spark.createDataFrame(rows[::-1] if poisoned else rows, HISTORIES)
+        frame = self.spark.createDataFrame(rows[::-1] if poisoned else rows, TABLES["histories"].schema)
         return frame.repartition(3) if poisoned else frame.coalesce(1)
 
     def dataset(self, poisoned: bool) -> Path:
         if poisoned not in self.datasets:
-            path = self.directory / f"dataset-{poisoned}"
-            histories = self.histories(poisoned)
-            build_fit(histories, item_counts(histories), self.items(), CONFIG, "select", {}, path)
-            self.datasets[poisoned] = path
+            folder = self.directory / f"built-{poisoned}"
+            histories, items, scratch = (folder / name for name in ("histories", "items", "scratch"))
+            for path in (histories, items, scratch / "counts"):
+                path.mkdir(parents=True)
+            file = histories / file_name("all", 0)
+            columns = [list(column) for column in zip(*history_rows(poisoned), strict=True)]
+            pq.write_table(pa.table(columns, schema=HISTORIES), file)
+            pq.write_table(self.items(), items / "part-0.parquet")
+            cuts = Cuts(CUT + (VALID_DAYS + TEST_DAYS) * DAY, CUT, CUT + VALID_DAYS * DAY)
+            counts = scratch / "counts" / "0.parquet"
+            told = run_tasks(self.spark, lambda _: count_items(read_histories(str(file)), [cuts], counts), 1)
+            plan = Plan("select", 0, cuts, (0,), CUT)
+            build_fits(self.spark, histories, items, CONFIG, [plan], told, folder / "datasets", scratch)
+            self.datasets[poisoned] = folder / "datasets" / "select"
         return self.datasets[poisoned]
 
-    def items(self) -> DataFrame:
-        rows = [
-            (item_index(group, number), item_id(group, number), None)
-            for group in range(GROUPS)
-            for number in range(ITEMS_A_GROUP)
-        ]
-        return self.spark.createDataFrame(rows, "item_index int, item_id string, title string")
+    def items(self) -> pa.Table:
+        pairs = [(group, number) for group in range(GROUPS) for number in range(ITEMS_A_GROUP)]
+        return pa.table(
+            {
+                "item_index": pa.array([item_index(*pair) for pair in pairs], pa.int32()),
+                "item_id": [item_id(*pair) for pair in pairs],
+                "title": pa.nulls(len(pairs), pa.string()),
+            }
+        )
 
     def codes(self, pairs: Sequence[tuple[int, int]]) -> list[int]:
         """Codes of (group, number), read from the vocabulary."""

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import Config
 from recsys_spark.datasets import build
-from recsys_spark.datasets.histories import histories
+from recsys_spark.datasets.histories import refolded
 from recsys_spark.datasets.loader import batches
 from recsys_spark.datasets.split import Cuts
 from recsys_spark.errors import UserError
 from recsys_spark.events.types import EVENT_TYPES
-from recsys_spark.features import build as features
-from recsys_spark.pipeline.stage import StageContext, StageResult
 from recsys_spark.tables.pointer import Commit
-from recsys_spark.tables.schemas import TABLES
 from tests.stages import Shop
+from tests.unit.datasets.clean import Event, build_shop, clean_rows
 
 START = datetime(2024, 1, 1)
+EARLIEST = datetime(2024, 1, 23)
+"""Start of the valid window of the second backtest, two steps of a week before VALID."""
 VALID, TEST, AS_OF = datetime(2024, 2, 6), datetime(2024, 2, 20), datetime(2024, 3, 1)
 LENGTH = 4
 SETTINGS: dict[str, Any] = {
@@ -38,7 +39,6 @@ SETTINGS: dict[str, Any] = {
     "datasets": {"max_length": LENGTH, "max_windows": 3, "row_groups": 4},
     "training": {"valid_users": 6},
 }
-Event = tuple[str, str, str, datetime]
 
 
 def log(seed: int, first: datetime, last: datetime, users: int) -> list[Event]:
@@ -55,29 +55,26 @@ def log(seed: int, first: datetime, last: datetime, users: int) -> list[Event]:
     ]
 
 
-BEFORE = log(1, START, TEST, 12)
-AFTER = log(2, TEST, AS_OF, 12)
+BEFORE = [
+    *log(1, START, TEST, 12),
+    ("u1", "new1", "purchase", VALID + timedelta(hours=1)),
+    ("u2", "new1", "view", VALID + timedelta(hours=2)),
+    ("u1", "new1", "purchase", VALID + timedelta(hours=3)),
+]
+"""new1 has its first event in valid, new2 in test."""
+AFTER = [*log(2, TEST, AS_OF, 12), *[("u3", item, "purchase", TEST) for item in ("new2", "i1", "new1")]]
 
 
-def built(spark: SparkSession, folder: Path, events: list[Event], **settings: Any) -> tuple[Shop, Commit]:
-    shop = Shop(spark, folder, **{**SETTINGS, **settings})
-
-    def clean(context: StageContext) -> StageResult:
-        rows = [
-            (user, item, kind, time, None, None, None, "log.csv", time.date(), place)
-            for place, (user, item, kind, time) in enumerate(events)
-        ]
-        context.write_table("clean_events", spark.createDataFrame(rows, TABLES["clean_events"].schema))
-        return StageResult()
-
-    shop.run("clean_events", clean)
-    shop.run("build_features", features.run, as_of=AS_OF)
-    return shop, shop.run("build_datasets", build.run, as_of=AS_OF)
+def built(
+    spark: SparkSession, folder: Path, events: list[Event], buckets: int = 3, daily: bool = False, **settings: Any
+) -> tuple[Shop, Commit]:
+    return build_shop(Shop(spark, folder, **{**SETTINGS, **settings}), clean_rows(events), AS_OF, buckets, daily)
 
 
 @pytest.fixture(scope="module")
 def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, Commit]:
-    return built(spark, tmp_path_factory.mktemp("made"), BEFORE + AFTER)
+    split = {**SETTINGS["split"], "backtests": 2, "backtest_step_days": 7}
+    return built(spark, tmp_path_factory.mktemp("made"), BEFORE + AFTER, split=split)
 
 
 def expected_histories(until: datetime) -> dict[str, list[Event]]:
@@ -127,7 +124,7 @@ def test_histories_hold_each_users_events_in_order_with_their_folds(made: tuple[
         assert rows[user]["folds"] == [(time >= VALID) + (time >= TEST) for *_, time in events]
 
 
-@pytest.mark.parametrize(("fit", "until"), [("select", VALID), ("publish", AS_OF)])
+@pytest.mark.parametrize(("fit", "until"), [("select", VALID), ("publish", AS_OF), ("backtest-2", EARLIEST)])
 def test_the_vocabulary_and_the_matrix_are_those_of_the_fits_events(
     made: tuple[Shop, Commit], fit: str, until: datetime
 ) -> None:
@@ -149,7 +146,7 @@ def test_the_vocabulary_and_the_matrix_are_those_of_the_fits_events(
     assert commit.facts["num_rows"][fit]["matrix"] == len(counts)
 
 
-@pytest.mark.parametrize(("fit", "until"), [("select", VALID), ("publish", AS_OF)])
+@pytest.mark.parametrize(("fit", "until"), [("select", VALID), ("publish", AS_OF), ("backtest-2", EARLIEST)])
 def test_sequences_are_windows_of_tokens_padded_at_the_end(
     made: tuple[Shop, Commit], fit: str, until: datetime
 ) -> None:
@@ -171,13 +168,80 @@ def test_sequences_are_windows_of_tokens_padded_at_the_end(
     assert sorted(found) == sorted(expected)
 
 
+def test_gaps_and_sessions_follow_from_the_times_of_a_row(made: tuple[Shop, Commit]) -> None:
+    _, commit = made
+    for row in real_rows(commit, "publish", "sequences"):
+        times, length = row["times"][: row["length"]], row["length"]
+        gaps = [0, *(after - before for before, after in pairwise(times))]
+        later = [sum(gap > 1800 for gap in gaps[place + 1 :]) for place in range(length)]
+        assert row["gaps"] == gaps + [0] * (LENGTH - length)
+        assert row["sessions"] == [1 + count for count in later] + [0] * (LENGTH - length)
+
+
+def test_the_histories_of_a_backtest_have_its_own_folds(made: tuple[Shop, Commit]) -> None:
+    shop, commit = made
+    own = Cuts(*[commit.facts["backtests"]["backtest-2"][name] for name in ("valid_end", "valid_start", "valid_end")])
+    for row in refolded(shop.table("histories"), own).collect():
+        assert row["folds"] == [(time >= seconds(EARLIEST)) + (time >= seconds(VALID)) for time in row["times"]]
+
+
+def test_cold_items_and_who_wanted_them_are_kept_apart(made: tuple[Shop, Commit]) -> None:
+    shop, commit = made
+    index = {row["item_id"]: row["item_index"] for row in shop.table("item_ids").collect()}
+    expected, wanted = [], []
+    for fold, (start, end) in enumerate([(VALID, TEST), (TEST, AS_OF)], 1):
+        old = {item for _, item, _, time in BEFORE + AFTER if time < start}
+        window = [event for event in sorted(BEFORE + AFTER, key=lambda event: event[3]) if start <= event[3] < end]
+        new = [event for event in window if event[1] not in old]
+        for item in {event[1] for event in new}:
+            own = [event for event in new if event[1] == item]
+            users = {event[0] for event in own}
+            expected.append((fold, index[item], item, len(own), len(users), seconds(min(event[3] for event in own))))
+        for user in {event[0] for event in new}:
+            items = [index[item] for own, item, kind, _ in new if own == user and kind == "purchase"]
+            wanted += [(fold, user, list(dict.fromkeys(items)))] if items else []
+    assert {(1, "new1", 3, 2), (2, "new2", 1, 1)} <= {(row[0], *row[2:5]) for row in expected}
+    assert sorted(map(tuple, shop.table("cold_items").collect())) == sorted(expected)
+    targets = shop.table("cold_targets").select("fold", "user_id", "items").collect()
+    assert sorted(map(tuple, targets)) == sorted(wanted)
+    for fold, name in enumerate(("valid", "test"), 1):
+        told = commit.facts["folds"][name]
+        assert told["cold_items"] == sum(row[0] == fold for row in expected)
+        assert told["cold_users"] == sum(row[0] == fold for row in wanted)
+
+
+def test_leave_one_out_holds_out_the_last_two_events_and_decays_from_the_newest_it_learns_from(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    days = [0, 10, 30, 40]
+    events = [("u", f"i{day}", "purchase", START + timedelta(days=day)) for day in days]
+    _, commit = built(
+        spark,
+        tmp_path,
+        [*events, ("other", "i0", "purchase", START)],
+        split={"strategy": "leave_one_out"},
+        datasets={**SETTINGS["datasets"], "half_life_days": 10},
+    )
+    code = codes(commit, "select")
+    assert code == {"i0": 0, "i10": 1}
+    weights = {row["item"]: row["weight"] for row in real_rows(commit, "select", "matrix")}
+    assert weights == pytest.approx({0: 0.5, 1: 1.0})
+    weights = {(row["user_index"], row["item"]): row["weight"] for row in real_rows(commit, "publish", "matrix")}
+    assert weights == pytest.approx({(2, 0): 1 / 16, (2, 1): 1 / 8, (2, 2): 1 / 2, (2, 3): 1, (1, 0): 1 / 16})
+    assert commit.facts["valid_start"] is None
+
+
+@pytest.mark.parametrize(
+    ("fit", "start", "end"),
+    [("select", VALID, TEST), ("backtest-2", EARLIEST, EARLIEST + timedelta(days=14))],
+)
 def test_valid_users_have_their_last_train_events_and_what_they_bought_in_the_valid_window(
-    made: tuple[Shop, Commit],
+    made: tuple[Shop, Commit], fit: str, start: datetime, end: datetime
 ) -> None:
     shop, commit = made
-    names, code = user_names(shop), codes(commit, "select")
-    train, all_ = expected_histories(VALID), expected_histories(TEST)
-    rows = real_rows(commit, "select", "valid")
+    names, code = user_names(shop), codes(commit, fit)
+    train, all_ = expected_histories(start), expected_histories(end)
+    rows = real_rows(commit, fit, "valid")
     assert len(rows) == 6
     for row in rows:
         user = names[row["user_index"]]
@@ -208,33 +272,65 @@ def test_workers_together_read_each_real_row_once(made: tuple[Shop, Commit], wor
         assert {pq.read_metadata(file).num_row_groups for file in files} == {1}
 
 
-def test_poisoned_events_after_the_test_start_change_no_byte_of_the_select_datasets(
-    spark: SparkSession, made: tuple[Shop, Commit], tmp_path: Path
-) -> None:
-    _, clean = made
-    poison = [("stranger", "poison", "purchase", time) for *_, time in AFTER] + log(9, TEST, AS_OF, 12)
+def poisoned(spark: SparkSession, folder: Path, start: datetime, **built_as: Any) -> Commit:
+    """The shop with other events from `start` on, in other buckets and partitions."""
+    after = [event for event in BEFORE + AFTER if event[3] >= start]
+    poison = [("stranger", "poison", "purchase", time) for *_, time in after] + log(9, start, AS_OF, 12)
     before = spark.conf.get("spark.sql.shuffle.partitions")
     spark.conf.set("spark.sql.shuffle.partitions", "3")
     try:
-        _, poisoned = built(spark, tmp_path, BEFORE + poison)
+        kept = [event for event in BEFORE + AFTER if event[3] < start]
+        split = {**SETTINGS["split"], "backtests": 2, "backtest_step_days": 7}
+        return built(spark, folder, kept + poison, split=split, **built_as)[1]
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", str(before))
-    left, right = (commit.path("datasets") / "select" for commit in (clean, poisoned))
+
+
+def assert_same_bytes(left: Path, right: Path) -> None:
     files = sorted(path.relative_to(left) for path in left.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(right) for path in right.rglob("*") if path.is_file())
     assert len(files) == 2 + 3 * 4
     for file in files:
         assert (left / file).read_bytes() == (right / file).read_bytes(), file
-    assert clean.facts["versions"]["select"] == poisoned.facts["versions"]["select"]
-    assert clean.facts["versions"]["publish"] != poisoned.facts["versions"]["publish"]
+
+
+def test_poisoned_events_after_the_test_start_change_no_byte_of_the_select_datasets(
+    spark: SparkSession, made: tuple[Shop, Commit], tmp_path: Path
+) -> None:
+    _, clean = made
+    other = poisoned(spark, tmp_path, TEST, buckets=5)
+    assert_same_bytes(clean.path("datasets") / "select", other.path("datasets") / "select")
+    assert clean.facts["versions"]["select"] == other.facts["versions"]["select"]
+    assert clean.facts["versions"]["publish"] != other.facts["versions"]["publish"]
+
+
+def test_poisoned_events_after_its_valid_window_change_no_byte_of_the_earliest_backtest(
+    spark: SparkSession, made: tuple[Shop, Commit], tmp_path: Path
+) -> None:
+    _, clean = made
+    other = poisoned(spark, tmp_path, EARLIEST + timedelta(days=14), buckets=2, daily=True)
+    assert_same_bytes(clean.path("datasets") / "backtest-2", other.path("datasets") / "backtest-2")
+    same = {fit for fit, version in clean.facts["versions"].items() if other.facts["versions"][fit] == version}
+    assert same == {"backtest-2"}
 
 
 def test_the_facts_say_where_the_cuts_are(made: tuple[Shop, Commit]) -> None:
     _, commit = made
-    assert commit.facts["cut_times"] == {"select": seconds(VALID), "test": seconds(TEST), "publish": seconds(AS_OF)}
+    assert commit.facts["cut_times"] == {
+        "select": seconds(VALID),
+        "test": seconds(TEST),
+        "publish": seconds(AS_OF),
+        "backtest-1": seconds(VALID - timedelta(days=7)),
+        "backtest-2": seconds(EARLIEST),
+    }
+    assert commit.facts["backtests"]["backtest-2"] == {
+        "valid_start": seconds(EARLIEST),
+        "valid_end": seconds(VALID),
+    }
     assert (commit.facts["valid_start"], commit.facts["test_start"]) == ("2024-02-06T00:00:00", "2024-02-20T00:00:00")
     described = json.loads((commit.path("datasets") / "select" / "dataset.json").read_text())
     assert described["folds"] == [0]
+    assert described["valid_window"] == [seconds(VALID), seconds(TEST)]
     assert described["version"] == commit.facts["versions"]["select"]
 
 
@@ -244,40 +340,12 @@ def test_a_log_of_which_every_event_weighs_nothing_is_refused(spark: SparkSessio
         built(spark, tmp_path, events)
 
 
-def test_a_household_that_buys_a_hundred_items_in_the_valid_window_keeps_them_all_as_targets(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    bought = [("u", f"i{number:03d}", "purchase", START) for number in range(100)]
-    again = [(user, item, kind, VALID + timedelta(minutes=place)) for place, (user, item, kind, _) in enumerate(bought)]
-    _, commit = built(spark, tmp_path, [*bought, *again, ("u", "i001", "purchase", TEST)])
-    (row,) = real_rows(commit, "select", "valid")
-    assert row["target_count"] == 100
-    assert row["targets"] == [*range(1, 101), *[0] * (len(row["targets"]) - 100)]
-    path = commit.path("datasets") / "select" / "valid"
-    (read,) = [batch for batch in batches(path, ["targets"], 4) if batch["targets"].any()]
-    assert read["targets"].max() == 100
-
-
 def test_the_version_follows_the_settings(tmp_path: Path) -> None:
     vocabulary = tmp_path / "vocabulary.parquet"
     vocabulary.write_bytes(b"")
     one = Config.model_validate(SETTINGS)
     other = Config.model_validate({**SETTINGS, "seed": 21})
-    version = build.dataset_version(one, "select", [1], vocabulary)
-    assert version == build.dataset_version(one, "select", [1], vocabulary)
-    assert version != build.dataset_version(other, "select", [1], vocabulary)
-    assert version != build.dataset_version(one, "select", [2], vocabulary)
-
-
-def test_ties_in_time_are_broken_by_the_place_in_the_file(spark: SparkSession) -> None:
-    noon = datetime(2024, 1, 1, 12)
-    rows = [
-        ("u", f"i{place}", "purchase", noon, None, None, None, file, date(2024, 1, 1), place)
-        for file, place in [("b", 1), ("a", 10), ("a", 9), ("a", 2)]
-    ]
-    events = spark.createDataFrame(rows, TABLES["clean_events"].schema)
-    items = spark.createDataFrame([(f"i{place}", place) for place in (1, 2, 9, 10)], TABLES["item_ids"].schema)
-    users = spark.createDataFrame([("u", 1)], TABLES["user_ids"].schema)
-    row = histories(events, items, users, {}, Cuts(as_of=seconds(noon) + 1)).first()
-    assert row is not None
-    assert list(zip(row["items"], row["folds"], strict=True)) == [(2, 0), (9, 0), (10, 1), (1, 2)]
+    version = build.dataset_version(one, "select", [1], vocabulary, 5)
+    assert version == build.dataset_version(one, "select", [1], vocabulary, 5)
+    assert version != build.dataset_version(other, "select", [1], vocabulary, 5)
+    assert version != build.dataset_version(one, "select", [2], vocabulary, 5)

@@ -1,13 +1,31 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys_spark.datasets.flat import FlatHistories, hashed
-from recsys_spark.datasets.histories import _grouped
-from recsys_spark.datasets.sequences import MAX_TARGETS, distinct_targets, windows
-from recsys_spark.datasets.split import Cuts
+from recsys_spark.datasets.gathering import write_valid
+from recsys_spark.datasets.loader import batches
+from recsys_spark.datasets.petastorm_writer import write_loose
+from recsys_spark.datasets.recipe import Recipe
+from recsys_spark.datasets.sequences import MAX_TARGETS, distinct_targets, gaps_and_sessions, valid_rows, windows
+
+RECIPE = Recipe(
+    seed=1,
+    row_groups=2,
+    max_length=3,
+    max_windows=3,
+    half_life_days=None,
+    session_gap=1800,
+    negatives=0,
+    negative_power=0.75,
+    target_types=(4,),
+    valid_users=5,
+)
 
 
 @pytest.mark.parametrize("max_length", [2, 3, 5])
@@ -51,29 +69,48 @@ def test_targets_are_distinct_tokens_of_target_events_in_order_of_first_occurren
     assert targets[3].tolist() == list(range(1, MAX_TARGETS + 1))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_users_are_grouped_whole_however_their_rows_are_cut_into_batches(size: int) -> None:
-    rows = [("a", 1), ("b", 2), ("b", 3), ("b", 4), ("b", 5), ("c", 6), ("d", 7), ("d", 8)]
-    batch = pa.RecordBatch.from_pydict(
-        {
-            "user_id": [user for user, _ in rows],
-            "item_index": pa.array([item for _, item in rows], pa.int32()),
-            "event_type": pa.array([4] * len(rows), pa.int32()),
-            "weight": pa.array([1.0] * len(rows), pa.float32()),
-            "time": pa.array([item * 10 for _, item in rows], pa.int64()),
-        }
-    )
-    empty = batch.slice(0, 0)
-    cut = [batch.slice(at, size) for at in range(0, len(rows), size)]
-    grouped = _grouped(Cuts(as_of=1000, valid_start=40, test_start=80))([empty, *cut, empty])
-    users = [user for part in grouped for user in part.to_pylist()]
-    assert [(user["user_id"], user["items"]) for user in users] == [
-        ("a", [1]),
-        ("b", [2, 3, 4, 5]),
-        ("c", [6]),
-        ("d", [7, 8]),
+def test_a_household_that_buys_a_hundred_items_in_the_valid_window_keeps_them_all_as_targets(tmp_path: Path) -> None:
+    bought = flat([[(item, 4) for item in range(100)]])
+    rows = valid_rows(replace(bought, folds=np.zeros(100)), bought, [4], max_length=3, max_users=5, seed=1)
+    write_loose(rows, 1, tmp_path / "0.arrow")
+    (tmp_path / "valid").mkdir()
+    assert write_valid([tmp_path / "0.arrow"], RECIPE, tmp_path / "valid") == 1
+    (read,) = [batch for batch in batches(tmp_path / "valid", ["targets", "items"], 4) if batch["targets"].any()]
+    real = read["targets"].sum(dim=1).argmax()
+    assert read["targets"][real].tolist() == [*range(1, 101), *[0] * (MAX_TARGETS - 100)]
+    assert read["items"][real].tolist() == [98, 99, 100]
+
+
+def test_the_valid_users_are_those_of_the_smallest_hashes_however_users_are_parted(tmp_path: Path) -> None:
+    smallest = np.sort(hashed(1, np.arange(40) + 1, np.zeros(40, dtype=np.int64)))[: RECIPE.valid_users]
+    contents = []
+    for parts in ([range(40)], [range(0, 40, 2), range(1, 40, 2), range(0)]):
+        folder = tmp_path / str(len(parts))
+        (folder / "valid").mkdir(parents=True)
+        files = [folder / f"{number}.arrow" for number in range(len(parts))]
+        for file, users in zip(files, parts, strict=True):
+            own = flat([[(user % 7, 4), (user % 5, 4)] for user in users])
+            own = replace(own, users=np.array(users, dtype=np.int64) + 1, times=own.items * 100)
+            write_loose(valid_rows(own, own, [4], 3, RECIPE.valid_users, seed=1), 1, file)
+        assert write_valid(files, RECIPE, folder / "valid") == RECIPE.valid_users
+        table = pq.read_table(folder / "valid").to_pylist()
+        chosen = np.array([row["user_index"] for row in table if row["row_weight"]])
+        assert np.sort(hashed(1, chosen, np.zeros(len(chosen), dtype=np.int64))).tolist() == smallest.tolist()
+        contents.append(table)
+    assert contents[0] == contents[1]
+
+
+def test_gaps_are_seconds_since_the_event_before_and_a_long_one_parts_two_sessions() -> None:
+    times = np.array([[100, 160, 2000, 2000, 0, 0], [5, 0, 0, 0, 0, 0], [0, 2**40, 2**40 + 1800, 0, 0, 0], [0] * 6])
+    found = gaps_and_sessions({"times": times, "length": np.array([4, 1, 3, 0])}, session_gap=1800)
+    assert found["gaps"].tolist() == [
+        [0, 60, 1840, 0, 0, 0],
+        [0] * 6,
+        [0, 2**31 - 1, 1800, 0, 0, 0],
+        [0] * 6,
     ]
-    assert [user["folds"] for user in users] == [[0], [0, 0, 1, 1], [1], [1, 2]]
+    assert found["sessions"].tolist() == [[2, 2, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0], [2, 1, 1, 0, 0, 0], [0] * 6]
+    assert {column.dtype for column in found.values()} == {np.dtype(np.int32)}
 
 
 def test_hashes_differ_by_seed_part_and_place() -> None:

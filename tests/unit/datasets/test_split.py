@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.config.sections import Split
-from recsys_spark.datasets.split import cut_times, cuts, require_folds
+from recsys_spark.datasets.split import cut_times, cuts, origins, plans, require_backtest, require_folds
 from recsys_spark.errors import UserError
 
 DAY = 86400
@@ -63,3 +63,45 @@ def test_an_empty_window_is_told_with_its_dates() -> None:
         require_folds(split, bounds, {0: (3, NEW_YEAR, NEW_YEAR), 1: only_later[1]})
     with pytest.raises(UserError, match="at least three events"):
         require_folds(Split(strategy="leave_one_out"), cuts(Split(strategy="leave_one_out"), datetime(2024, 1, 1)), {})
+
+
+def test_each_backtest_is_one_step_earlier_and_ends_with_its_valid_window() -> None:
+    split = Split(test_start=date(2024, 1, 29), valid_days=7, backtests=2)
+    run, one, two = origins(split, cuts(split, datetime(2024, 2, 1)))
+    assert run.valid_start == NEW_YEAR + 21 * DAY
+    assert (one.valid_start, one.test_start, one.as_of) == (NEW_YEAR + 14 * DAY, *[NEW_YEAR + 21 * DAY] * 2)
+    assert (two.valid_start, two.test_start, two.as_of) == (NEW_YEAR + 7 * DAY, *[NEW_YEAR + 14 * DAY] * 2)
+    overlapping = origins(split.model_copy(update={"backtest_step_days": 2}), run)
+    assert [own.valid_start for own in overlapping] == [NEW_YEAR + (21 - 2 * number) * DAY for number in range(3)]
+    assert overlapping[2].as_of == NEW_YEAR + 24 * DAY
+
+
+def test_a_fit_learns_from_its_folds_and_a_backtest_from_what_is_before_its_own_valid_window() -> None:
+    split = Split(test_start=date(2024, 1, 29), valid_days=7, backtests=1)
+    found = plans(split, True, origins(split, cuts(split, datetime(2024, 2, 1))), {})
+    assert [(plan.fit, plan.folds, plan.validates, plan.reads) for plan in found] == [
+        ("select", (0,), True, (0, 1)),
+        ("test", (0, 1), False, (0, 1)),
+        ("publish", (0, 1, 2), False, (0, 1, 2)),
+        ("backtest-1", (0,), True, (0, 1)),
+    ]
+    assert [(plan.cut_time - NEW_YEAR) // DAY for plan in found] == [21, 28, 31, 14]
+
+
+def test_a_backtest_with_nothing_to_learn_from_is_told_with_its_dates() -> None:
+    split = Split(test_start=date(2024, 1, 29), valid_days=7, backtests=2)
+    *_, two = origins(split, cuts(split, datetime(2024, 2, 1)))
+    message = (
+        "train window of backtest 2 would be empty: its valid window starts 2024-01-08 .* before 2024-01-15; ask for"
+    )
+    with pytest.raises(UserError, match=message):
+        require_backtest(2, two, {1: (3, NEW_YEAR + 8 * DAY, NEW_YEAR + 9 * DAY)})
+    with pytest.raises(UserError, match="the valid window of backtest 2"):
+        require_backtest(2, two, {0: (3, NEW_YEAR, NEW_YEAR)})
+
+
+def test_backtests_belong_to_the_temporal_strategy() -> None:
+    with pytest.raises(ValueError, match="backtests belong to the temporal strategy"):
+        Split(strategy="leave_one_out", backtests=1)
+    with pytest.raises(ValueError, match="backtest_step_days is given without backtests"):
+        Split(backtest_step_days=3)

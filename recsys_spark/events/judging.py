@@ -1,0 +1,102 @@
+"""All rows of a run with what is found against each, before they are brought together by user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.config.sources import Source
+from recsys_spark.errors import UserError
+from recsys_spark.events.catalogue import catalogue_rows
+from recsys_spark.events.columns import with_our_columns
+from recsys_spark.events.layout import carry
+from recsys_spark.events.plan import Plan, Reading
+from recsys_spark.events.predicates import check_predicates
+from recsys_spark.events.rows import own_columns
+from recsys_spark.events.rules.content import blocked_items
+from recsys_spark.events.rules.lookups import Lookups
+from recsys_spark.events.rules.outliers import bounds, value_histograms
+from recsys_spark.events.rules.small import broadcast_when_small
+from recsys_spark.events.sources import Broken, read_source
+from recsys_spark.pipeline.stage import StageContext
+from recsys_spark.tables.location import spark_path
+
+STATISTICS = "statistics"
+"""Directory of what arrivals tell of each item's quantities and prices, a file or more an arrival date."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The rows of a run."""
+
+    rows: DataFrame
+    """As `columns.with_our_columns` gives them."""
+    schemas: Mapping[str, Mapping[str, str]]
+    """Of each source its columns and their types."""
+    broken: tuple[Broken, ...]
+    """Files that stay out as a whole."""
+
+
+def judge(context: StageContext, todo: Plan) -> Judged:
+    """Read the sources and judge each row by itself. Raises UserError as `read_source` and the rules do."""
+    blocked = _blocked(context)
+    if not context.config.cleaning.outliers.kinds:
+        return _judged(context, todo, todo.readings, Lookups(blocked=blocked))
+    usual = _usual(context, todo, blocked)
+    return _judged(context, todo, todo.readings, Lookups(bounds=usual, blocked=blocked))
+
+
+def _judged(context: StageContext, todo: Plan, readings: Sequence[Reading], lookups: Lookups) -> Judged:
+    frames, schemas, broken = [], {}, list(todo.broken)
+    for index, reading in enumerate(readings):
+        source = reading.source
+        where = f"{reading.key} {', '.join(source.paths)}"
+
+        def check(frame: DataFrame, label: str, source: Source = source) -> None:
+            check_predicates(frame, source.reject, label)
+
+        if reading.files is not None and not reading.files:
+            continue
+        raw = read_source(context.spark, source, index, reading.key, check, reading.files)
+        broken += raw.broken
+        types = {field.name: field.dataType.simpleString() for field in raw.frame.schema}
+        schemas[reading.key] = {name: types[name] for name in own_columns(raw.frame)}
+        frames.append(with_our_columns(raw.frame, source, where, context.config.cleaning, lookups))
+    if not frames:
+        raise UserError(f"{', '.join(reading.key for reading in readings)}: there is no file that can be read")
+    return Judged(reduce(lambda left, right: left.unionByName(right), frames), schemas, tuple(broken))
+
+
+def _blocked(context: StageContext) -> DataFrame | None:
+    cleaning = context.config.cleaning
+    catalogue = catalogue_rows(context.spark, context.config.catalog, cleaning) if cleaning.forbidden_text else None
+    return blocked_items(context.spark, cleaning, catalogue)
+
+
+def _usual(context: StageContext, todo: Plan, blocked: DataFrame | None) -> DataFrame:
+    """The bounds of each item and week, from the arrivals before the week.
+
+    In daily mode an arrival is counted once, when it is new; its histograms are taken over from version to version.
+    """
+    outliers = context.config.cleaning.outliers
+    directory = context.run_directory / STATISTICS
+    directory.mkdir(exist_ok=True)
+    if todo.previous is not None:
+        carry(todo.previous / STATISTICS, directory, {day.isoformat() for day in todo.scope.new or ()})
+    if todo.new_readings:
+        fresh = _judged(context, todo, todo.new_readings, Lookups(blocked=blocked)).rows
+        scratch = context.run_directory / "scratch" / STATISTICS
+        value_histograms(fresh, outliers).write.partitionBy("arrival_date").parquet(spark_path(scratch))
+        for folder in sorted(scratch.glob("arrival_date=*")):
+            for number, file in enumerate(sorted(folder.glob("*.parquet"))):
+                file.rename(directory / f"{folder.name.partition('=')[2]}.part-{number:05d}.parquet")
+    schema = "item_id string, kind string, bin int, count bigint"
+    read = context.spark.read.schema(schema).parquet(spark_path(directory))
+    day = F.to_date(F.substring_index(F.col("_metadata.file_name"), ".", 1))
+    usual = context.run_directory / "scratch" / "bounds"
+    bounds(read.select("*", day.alias("arrival_date")), outliers).write.parquet(spark_path(usual))
+    return broadcast_when_small(context.spark.read.parquet(spark_path(usual)))
