@@ -41,10 +41,12 @@ summary: $(STAMP)  ## show again what the last demo made
 test: $(STAMP)  ## run the tests
 	@$(WITH_JAVA) $(BIN)/python -m pytest $(ARGS)
 
-test-all: $(STAMP)  ## run the tests, also the slow ones and those on a real Spark cluster
+test-all: $(STAMP)  ## run the tests, also the slow ones, those on a real Spark cluster and on a real PostgreSQL server
+	@scripts/ensure_postgres.sh
 	@$(WITH_JAVA) $(BIN)/python -m pytest -m "" $(ARGS)
 
 test-extra: $(STAMP)  ## run only what test-all has more than test
+	@scripts/ensure_postgres.sh
 	@$(WITH_JAVA) $(BIN)/python -m pytest -m "slow or cluster" $(ARGS) || test $$? -eq 5
 
 lint: $(STAMP)  ## check style, types and the import rules

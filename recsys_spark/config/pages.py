@@ -50,8 +50,8 @@ TABLE_MEANINGS = {
     "epoch seconds, event types positions in `recsys_spark.events.types.EVENT_TYPES`; folds: 0 train, 1 valid, 2 test.",
     "cold_items": "Items whose first event is in the valid or test fold, which no model of that fit can know.",
     "cold_targets": "Of each user the cold items that they had a target event with, by fold.",
-    "item_features": "Of each fit and item its codes, age and popularity, by what was known at the fit's cut; items that "
-    "the fit never saw have what the fitted maps give them.",
+    "item_features": "Of each fit and item its codes, age and popularity, by what was known at the fit's cut; items "
+    "that the fit never saw have what the fitted maps give them.",
     "item_tokens": "Of each fit and item its text as positions in the fit's vocabulary (0 pad, 1 unknown), and as "
     "subwords where a tokenizer is given.",
     "item_keywords": "Of each fit and item the words that tell it from others (TF-IDF), and its TF-IDF vector.",

@@ -18,18 +18,19 @@ from recsys_spark.config.cleaning import Cleaning
 from recsys_spark.errors import UserError
 from recsys_spark.events.broken import BrokenFile, Checked, check_files, file_errors
 from recsys_spark.events.bucket import ARRIVED, Writing, clean_bucket
-from recsys_spark.events.judging import judge
+from recsys_spark.events.judging import judge, lookups_of
 from recsys_spark.events.layout import carry, time_span
 from recsys_spark.events.oddities import catalogue_oddities, distinct_items, spelling_oddities
 from recsys_spark.events.plan import Plan, plan
 from recsys_spark.events.publication import publish_report, summary
-from recsys_spark.events.quarantine import BETWEEN, QuarantineFiles, split_bad
+from recsys_spark.events.quarantine import QuarantineFiles, split_bad
 from recsys_spark.events.report.counts import COUNTS, rejects_by_reason_and_day, summed
 from recsys_spark.events.report.counts import SCHEMA as COUNTED
 from recsys_spark.events.report.expectations import check_reasons
 from recsys_spark.events.report.report import RunFacts, build_report, iso_time
-from recsys_spark.events.rows import FILE, HASH, ORDER, RAW
+from recsys_spark.events.rows import BETWEEN, FILE, HASH, ORDER, RAW, WHY
 from recsys_spark.events.rules.groups import GROUP_REASONS
+from recsys_spark.events.rules.lookups import Lookups
 from recsys_spark.events.rules.rows import REASONS
 from recsys_spark.events.sources import Broken, source_files
 from recsys_spark.events.types import EVENT_TYPES
@@ -62,7 +63,7 @@ def run(context: StageContext) -> StageResult:
     todo = plan(context)
     while True:
         try:
-            with file_errors(), _one_file_a_task(context.spark):
+            with file_errors(), _even_pieces(context.spark, todo.daily):
                 report = _write(context, todo)
             break
         except BrokenFile as error:
@@ -80,14 +81,14 @@ def run(context: StageContext) -> StageResult:
 
 
 @contextmanager
-def _one_file_a_task(spark: SparkSession) -> Iterator[None]:
-    """Cut files into the same pieces whatever else is read, and give each piece a task of its own.
+def _even_pieces(spark: SparkSession, daily: bool) -> Iterator[None]:
+    """Where days are read again among other files, cut each file into the same pieces, and give each a task of its own.
 
     A row's place (ORDER) is counted within its task: it is then the same in every run that reads its file.
     """
-    before = {name: spark.conf.get(name) for name in SPLITS}
+    before = {name: spark.conf.get(name) for name in SPLITS} if daily else {}
     try:
-        for name in SPLITS:
+        for name in before:
             spark.conf.set(name, str(PIECE))
         yield
     finally:
@@ -99,13 +100,14 @@ def _write(context: StageContext, todo: Plan) -> dict[str, Any]:
     """Write both tables; returns the report."""
     scratch = context.new_directory("scratch")
     some = any(reading.files is None or reading.files for reading in todo.readings)
-    judged = judge(context, todo) if some else None
+    lookups = lookups_of(context, todo) if some else Lookups()
+    judged = judge(context, todo, lookups) if some else None
     clean = context.new_table_directory("clean_events")
     quarantine = context.new_table_directory("quarantine")
     counts: list[tuple[Any, str, float]] = []
     rows_in = 0
     if judged is not None:
-        rows_in, counts = _pass(context, todo, judged.rows, scratch)
+        rows_in, counts = _pass(context, todo, judged.rows, lookups, scratch)
         rows_in += _broken_rows(context, judged.broken, quarantine)
         _require_some(context, todo, rows_in, counts)
     rejects = _rejects(context)
@@ -132,7 +134,7 @@ def _write(context: StageContext, todo: Plan) -> dict[str, Any]:
 
 
 def _pass(
-    context: StageContext, todo: Plan, judged: DataFrame, scratch: Path
+    context: StageContext, todo: Plan, judged: DataFrame, lookups: Lookups, scratch: Path
 ) -> tuple[int, list[tuple[Any, str, float]]]:
     """The one pass over all rows; returns how many there were, and the counts of what became of them."""
     cleaning, daily = context.config.cleaning, todo.daily
@@ -163,17 +165,13 @@ def _pass(
         unusable.close()
         yield pa.RecordBatch.from_pydict({"day": [None], "name": [ROWS], "value": [float(came)]}, COUNTED)
 
-    text = [
-        F.when(F.col("bad"), F.col(RAW)).alias("raw"),
-        F.when(F.col("bad"), F.concat_ws(BETWEEN, "reasons")).alias("reasons"),
-    ]
     # Unusable rows without a user are spread; for all others this is the hash of user_id.
     bucket = F.coalesce("user_id", F.col(ORDER).cast("string"))
-    sent = _within(judged, todo, cleaning).select(*good, "bad", *text).repartition(todo.buckets, bucket)
+    sent = _within(judged, todo, cleaning).select(*good, "bad", RAW, WHY).repartition(todo.buckets, bucket)
     found = summed(sent.mapInArrow(finish, COUNTS)).collect()
     counts = [(row["day"], row["name"], row["value"]) for row in found]
     if any(rejected.iterdir()):
-        _reject_groups(context, todo, judged, rejected)
+        _reject_groups(context, todo, judge(context, todo, lookups, texts=True).rows, rejected)
     return int(sum(value for _, name, value in counts if name == ROWS)), counts
 
 
@@ -199,8 +197,8 @@ def _reject_groups(context: StageContext, todo: Plan, judged: DataFrame, rejecte
     arrived = [F.col(ARRIVED)] if daily else []
     rows = judged.join(keys, on=[FILE, ORDER, HASH], how="inner").select(
         F.col(FILE),
-        F.col(RAW).alias("raw"),
-        F.concat_ws(BETWEEN, "group_reasons").alias("reasons"),
+        RAW,
+        F.concat_ws(BETWEEN, "group_reasons").alias(WHY),
         "event_time",
         *arrived,
     )
@@ -232,8 +230,8 @@ def _broken_rows(context: StageContext, broken: tuple[Broken, ...], directory: P
     files = QuarantineFiles(directory, "files", context.run_id, 0, 0, daily)
     columns = {
         FILE: pa.array([each.name for each in broken], pa.string()),
-        "raw": pa.array([each.reason for each in broken], pa.string()),
-        "reasons": pa.array([BROKEN] * len(broken), pa.string()),
+        RAW: pa.array([each.reason for each in broken], pa.string()),
+        WHY: pa.array([BROKEN] * len(broken), pa.string()),
         "event_time": pa.nulls(len(broken), pa.timestamp("us", tz="UTC")),
     }
     if daily:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -24,6 +25,7 @@ from recsys_spark.events.predicates import REJECTED, REJECTIONS, with_rejections
 from recsys_spark.events.rows import (
     ARRIVAL,
     BAD_ENCODING,
+    BETWEEN,
     CORRUPT,
     FILE,
     HASH,
@@ -31,6 +33,7 @@ from recsys_spark.events.rows import (
     ORDER,
     RAW,
     TOO_LONG,
+    WHY,
     find_column,
     own_columns,
     quoted,
@@ -45,58 +48,82 @@ __all__ = ["REASONS", "plain_number", "plain_text", "with_our_columns"]
 EVENT = ("user_id", "item_id", "event_type", "event_time", "quantity", "price", "order_id")
 NUMBERS = ("quantity", "price")
 PARSED = ("event_time", *NUMBERS)
-ISO_DATE = r"^\d{4}-\d{1,2}-\d{1,2}"
+ROW = "_row"
+"""The row's own columns together."""
 EPOCH = r"^\d{9,19}$"
 EARLIEST, LATEST = "1970-01-01 00:00:00", "2200-01-01 00:00:00"
 """Times outside are taken for errors: a year 1900 or 9999 is some system's word for `unknown`."""
 
 
 def with_our_columns(
-    frame: DataFrame, source: Source, where: str, cleaning: Cleaning | None = None, lookups: Lookups | None = None
+    frame: DataFrame,
+    source: Source,
+    where: str,
+    cleaning: Cleaning | None = None,
+    lookups: Lookups | None = None,
+    text: Sequence[str] | None = None,
 ) -> DataFrame:
     """One row a source row: our columns (null where unusable), its dates, the verdict, and FILE, ORDER, HASH, RAW.
 
     The dates are event_date and arrival_date, which is the event's where the source does not tell of arrivals. The
-    verdict is `bad` boolean, and `reasons` array<string>, which cost nothing where they are not read. Raises UserError
-    for a timestamp format, reject predicate or pattern that cannot be used.
+    verdict is `bad` boolean, `reasons` array<string>, and WHY, the same as one text. With `text`, the columns of which
+    RAW is the JSON, RAW is made for bad rows alone, and null for others. What is not read costs nothing. Raises
+    UserError for a timestamp format, reject predicate or pattern that cannot be used.
     """
     cleaning, lookups = cleaning or Cleaning(), lookups or Lookups()
     check_timestamp_format(frame, source, where)
     for key in ("test_account_patterns", "forbidden_text"):
         check_java_patterns(frame.sparkSession, getattr(cleaning, key), f"cleaning.{key}")
-    mapped = _mapped(with_rejections(frame, source.reject, where), source, cleaning)
+    mapped = _mapped(with_rejections(frame, source.reject, where), source, cleaning, text)
     events = with_lookups(mapped, lookups)
     broken = broken_rules(mapped.columns, cleaning, lookups)
     bad = reduce(lambda left, right: left | right, broken.values(), F.col(REJECTED))
-    reasons = F.array_compact(F.array(*[F.when(rule, F.lit(reason)) for reason, rule in broken.items()]))
+    parts = [F.when(rule, F.lit(reason)) for reason, rule in broken.items()]
     if MISSING_JOINS in mapped.columns:
         missing = F.coalesce(F.col(MISSING_JOINS), F.array().cast("array<string>"))
         bad = bad | (F.size(missing) > 0)
-        reasons = F.concat(reasons, F.transform(missing, lambda name: F.concat(F.lit("without_"), name)))
+        parts.append(F.transform(missing, lambda name: F.concat(F.lit("without_"), name)))
     if source.reject:
-        reasons = F.array_distinct(F.concat(reasons, F.col(REJECTIONS)))
+        parts.append(F.nullif(F.col(REJECTIONS), F.lit("")))
+    why = F.concat_ws(BETWEEN, *parts)
+    if set(source.reject) & set(broken):  # a name of the user's that is one of ours
+        why = F.array_join(F.array_distinct(F.split(why, BETWEEN)), BETWEEN)
     arrival = F.coalesce(ARRIVAL, "event_date") if ARRIVAL in mapped.columns else F.col("event_date")
     return events.select(
         *EVENT,
         "event_date",
         arrival.alias("arrival_date"),
         bad.alias("bad"),
-        reasons.alias("reasons"),
-        *[F.col(name) for name in (FILE, ORDER, HASH, RAW)],
+        F.when(bad, F.split(why, BETWEEN)).otherwise(F.array().cast("array<string>")).alias("reasons"),
+        *[F.col(name) for name in (FILE, ORDER, HASH)],
+        (F.col(RAW) if text is None else F.when(bad, _row_text(mapped))).alias(RAW),
+        F.when(bad, why).alias(WHY),
     )
 
 
-def _mapped(judged: DataFrame, source: Source, cleaning: Cleaning) -> DataFrame:
+def _row_text(mapped: DataFrame) -> Column:
+    """RAW of a row whose columns were kept as ROW."""
+    json = F.to_json(ROW)
+    return F.coalesce(F.col(CORRUPT), json) if CORRUPT in mapped.columns else json
+
+
+def _mapped(judged: DataFrame, source: Source, cleaning: Cleaning, text: Sequence[str] | None) -> DataFrame:
     """Our columns of the source's rows, event_date, and what rules need to know besides.
 
     One select a step, so that a text is trimmed, and a time and a number parsed, once however often it is asked for.
     """
     told = [name for name in (BAD_ENCODING, TOO_LONG, MISSING_JOINS, ARRIVAL) if name in judged.columns]
     corrupt = F.col(CORRUPT).isNotNull() if CORRUPT in judged.columns else F.lit(False)
-    kept = [*told, REJECTED, REJECTIONS, FILE, ORDER, HASH, RAW]
-    plain = judged.select(*_plain_columns(judged, source), corrupt.alias(MALFORMED), *kept)
+    kept = [*told, REJECTED, REJECTIONS, FILE, ORDER, HASH]
+    whole: list[Column] = []
+    if text is None:
+        kept.append(RAW)
+    else:
+        whole = [F.struct(*map(quoted, text)).alias(ROW)]
+        kept += [CORRUPT] if CORRUPT in judged.columns else []
+    plain = judged.select(*_plain_columns(judged, source), corrupt.alias(MALFORMED), *kept, *whole)
     types = {field.name: field.dataType for field in plain.schema}
-    kept.append(MALFORMED)
+    kept += [MALFORMED, *([ROW] if whole else [])]
     present = [_present(F.col(name), types[name]).alias(f"_has_{name}") for name in NUMBERS]
     parsed = plain.select(
         "user_id",
@@ -186,8 +213,10 @@ def _time(column: Column, type_: DataType, pattern: str | None) -> Column:
         return F.try_to_timestamp(text, F.lit(pattern))
     if isinstance(type_, NumericType):
         return _since_1970(column.try_cast("bigint"))
-    # Spark would also read "8:26" as that time of today.
-    iso = F.when(text.rlike(ISO_DATE), text.try_cast("timestamp"))
+    # Spark would also read "8:26" as that time of today, and "2024-05" as a day: year, month and day must be there. A
+    # regular expression would say so at five times the cost.
+    dashes = [F.substring(text, place, 1) == "-" for place in (5, 7, 8)]
+    iso = F.when(dashes[0] & (dashes[1] | dashes[2]), text.try_cast("timestamp"))
     return iso.when(text.rlike(EPOCH), _since_1970(text.try_cast("bigint")))
 
 

@@ -62,7 +62,7 @@ def read_csv(
 
     grouped = scans(spark, files, members, headers, whole and not any(file.reason != EMPTY for file in broken))
     raw = rows_of_scans(grouped, files, where, check, whole, read)
-    return Raw(raw.frame, broken + raw.broken)
+    return Raw(raw.frame, broken + raw.broken, raw.text)
 
 
 def has_header(options: Mapping[str, str]) -> bool:

@@ -41,16 +41,22 @@ class Judged:
     """Files that stay out as a whole."""
 
 
-def judge(context: StageContext, todo: Plan) -> Judged:
-    """Read the sources and judge each row by itself. Raises UserError as `read_source` and the rules do."""
+def lookups_of(context: StageContext, todo: Plan) -> Lookups:
+    """What rows are looked up in."""
     blocked = _blocked(context)
     if not context.config.cleaning.outliers.kinds:
-        return _judged(context, todo, todo.readings, Lookups(blocked=blocked))
-    usual = _usual(context, todo, blocked)
-    return _judged(context, todo, todo.readings, Lookups(bounds=usual, blocked=blocked))
+        return Lookups(blocked=blocked)
+    return Lookups(bounds=_usual(context, todo, blocked), blocked=blocked)
 
 
-def _judged(context: StageContext, todo: Plan, readings: Sequence[Reading], lookups: Lookups) -> Judged:
+def judge(
+    context: StageContext, todo: Plan, lookups: Lookups, readings: Sequence[Reading] | None = None, texts: bool = False
+) -> Judged:
+    """Read the sources (or some of them) and judge each row by itself; with `texts`, good rows have theirs too.
+
+    Raises UserError as `read_source` and the rules do.
+    """
+    readings = todo.readings if readings is None else readings
     frames, schemas, broken = [], {}, list(todo.broken)
     for index, reading in enumerate(readings):
         source = reading.source
@@ -65,7 +71,8 @@ def _judged(context: StageContext, todo: Plan, readings: Sequence[Reading], look
         broken += raw.broken
         types = {field.name: field.dataType.simpleString() for field in raw.frame.schema}
         schemas[reading.key] = {name: types[name] for name in own_columns(raw.frame)}
-        frames.append(with_our_columns(raw.frame, source, where, context.config.cleaning, lookups))
+        text = None if texts else raw.text
+        frames.append(with_our_columns(raw.frame, source, where, context.config.cleaning, lookups, text))
     if not frames:
         raise UserError(f"{', '.join(reading.key for reading in readings)}: there is no file that can be read")
     return Judged(reduce(lambda left, right: left.unionByName(right), frames), schemas, tuple(broken))
@@ -88,7 +95,7 @@ def _usual(context: StageContext, todo: Plan, blocked: DataFrame | None) -> Data
     if todo.previous is not None:
         carry(todo.previous / STATISTICS, directory, {day.isoformat() for day in todo.scope.new or ()})
     if todo.new_readings:
-        fresh = _judged(context, todo, todo.new_readings, Lookups(blocked=blocked)).rows
+        fresh = judge(context, todo, Lookups(blocked=blocked), todo.new_readings).rows
         scratch = context.run_directory / "scratch" / STATISTICS
         value_histograms(fresh, outliers).write.partitionBy("arrival_date").parquet(spark_path(scratch))
         for folder in sorted(scratch.glob("arrival_date=*")):

@@ -47,7 +47,7 @@ def read_parquet(
 
     grouped = scans(spark, files, [file for file, _ in fit], [shape for _, shape in fit], whole and not broken)
     raw = rows_of_scans(grouped, files, where, check, whole, read)
-    return Raw(raw.frame, broken + raw.broken)
+    return Raw(raw.frame, broken + raw.broken, raw.text)
 
 
 def scan_parquet(spark: SparkSession, paths: list[str], options: dict[str, str]) -> DataFrame:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, StringType
 
 from recsys_spark.errors import UserError
+from recsys_spark.events.rows import BETWEEN
 
 REJECTED, REJECTIONS = "_rejected", "_rejections"
 ANSI = "spark.sql.ansi.enabled"
@@ -23,7 +24,7 @@ COMPARISONS = {"EqualTo", "EqualNullSafe", "LessThan", "LessThanOrEqual", "Great
 
 
 def with_rejections(frame: DataFrame, predicates: Mapping[str, str], where: str) -> DataFrame:
-    """Add REJECTED boolean, and REJECTIONS array<string>: the predicates that are true. Null and false do not reject.
+    """Add REJECTED boolean, and REJECTIONS: the predicates that are true, BETWEEN them. Null and false do not reject.
 
     Conditions are analysed without ANSI, so that a value that does not fit (`Quantity <= 0` over "x") makes the
     condition null instead of ending the job, and whole numbers are compared with text as `compared_as_double` says.
@@ -35,7 +36,7 @@ def with_rejections(frame: DataFrame, predicates: Mapping[str, str], where: str)
             condition = _condition(frame, name, predicate, where)
             names.append(F.when(condition, F.lit(name)))
             rejected = rejected | F.coalesce(condition, F.lit(False))
-        return frame.select("*", rejected.alias(REJECTED), F.array_compact(F.array(*names)).alias(REJECTIONS))
+        return frame.select("*", rejected.alias(REJECTED), F.concat_ws(BETWEEN, *names).alias(REJECTIONS))
 
 
 def check_predicates(frame: DataFrame, predicates: Mapping[str, str], where: str) -> None:

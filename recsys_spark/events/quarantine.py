@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_spark.events.layout import ALL_DAYS
-from recsys_spark.events.rows import FILE
+from recsys_spark.events.rows import BETWEEN, FILE, RAW, WHY
 
 QUARANTINE = pa.schema(
     [
@@ -25,9 +25,6 @@ QUARANTINE = pa.schema(
         ("arrival_date", pa.date32()),
     ]
 )
-BETWEEN = "\x1f"
-"""What stands between a row's reasons on their way to a task: Spark sends arrays that are mostly null to Python in time
-that grows with the square of the batch."""
 EPOCH = date(1970, 1, 1)
 DAY_MICROS = 86_400_000_000
 ROWS_HELD = 20_000
@@ -48,7 +45,7 @@ class QuarantineFiles:
         self._held: dict[str, list[pa.RecordBatch]] = {}
 
     def add(self, rows: pa.RecordBatch) -> None:
-        """Take rows in: FILE, raw, reasons (text, BETWEEN them), event_time, and in daily mode arrival_date."""
+        """Take rows in: FILE, RAW, WHY, event_time, and in daily mode arrival_date."""
         if not rows.num_rows:
             return
         days = rows.column("event_time").cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False) // DAY_MICROS
@@ -62,8 +59,8 @@ class QuarantineFiles:
             labels = np.full(len(days), ALL_DAYS, dtype=object)
         columns = [
             rows.column(FILE),
-            rows.column("raw"),
-            pc.split_pattern(rows.column("reasons"), BETWEEN).cast(QUARANTINE.field("reasons").type),
+            rows.column(RAW),
+            pc.split_pattern(rows.column(WHY), BETWEEN).cast(QUARANTINE.field("reasons").type),
             pa.array([self._run_id]).take(pa.array(np.zeros(rows.num_rows, dtype=np.int32))),
             arrival_date,
         ]

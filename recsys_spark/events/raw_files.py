@@ -59,6 +59,8 @@ class Raw:
     """The rows, with their own columns and those of `events.rows.INTERNAL`."""
     broken: tuple[Broken, ...] = ()
     """The files that are not among the rows."""
+    text: tuple[str, ...] | None = None
+    """Where RAW is the JSON of certain columns in every row: those columns, so that it may be made of few rows only."""
 
 
 def list_files(spark: SparkSession, files: Files, where: str) -> list[str]:

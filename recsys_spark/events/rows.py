@@ -26,6 +26,10 @@ from recsys_spark.errors import UserError
 
 CORRUPT = "_corrupt_record"
 """The text of a row that does not fit its file's format, else null."""
+WHY = "_why"
+"""The reasons against a row as one text, BETWEEN them: Spark sends arrays that are mostly null to Python in time that
+grows with the square of the batch, and does not compile what builds them."""
+BETWEEN = "\x1f"
 RAW = "_raw_row"
 """The row as text: the corrupt record, or the row's columns as JSON."""
 HASH = "_row_hash"
@@ -101,16 +105,19 @@ def with_file_position(frame: DataFrame, indexed: bool = False) -> DataFrame:
     `indexed`: the format knows each row's number in its file (Parquet). Otherwise ORDER is the block's start above the
     row's number within the task that read the block, which grows along a file however it is cut into tasks.
     """
-    path = F.col("_metadata.file_path")
-    local = F.when(path.startswith("file:///"), F.substring(path, 8, 1 << 20)).when(
-        path.startswith("file:/"), F.substring(path, 6, 1 << 20)
-    )
     if indexed:
-        order = F.col("_metadata.row_index")
+        path, order = F.col("_metadata.file_path"), F.col("_metadata.row_index")
     else:
-        block = F.shiftleft(F.shiftrightunsigned(F.col("_metadata.file_block_start"), BLOCK_BITS), ROW_BITS)
+        # What a text scan knows of its block costs a third of the columns of `_metadata`.
+        block = F.shiftleft(F.shiftrightunsigned(F.input_file_block_start(), BLOCK_BITS), ROW_BITS)
         order = block.bitwiseOR(F.monotonically_increasing_id().bitwiseAND((1 << ROW_BITS) - 1))
-    return frame.select("*", F.coalesce(local, path).alias(FILE), order.cast("bigint").alias(ORDER))
+        path = F.input_file_name()
+    placed = frame.select("*", path.alias("_path"), order.cast("bigint").alias(ORDER))
+    local = F.when(F.col("_path").startswith("file:///"), F.substring("_path", 8, 1 << 20)).when(
+        F.col("_path").startswith("file:/"), F.substring("_path", 6, 1 << 20)
+    )
+    rest = [quoted(name) for name in frame.columns]
+    return placed.select(*rest, F.coalesce(local, "_path").alias(FILE), ORDER)
 
 
 def with_row_text(frame: DataFrame, index: int) -> DataFrame:

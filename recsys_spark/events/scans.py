@@ -106,7 +106,8 @@ def rows_of_scans(
         require_columns(available, files, where)
     for ours in lacking(available, files):
         frame = frame.withColumn(files.columns[ours], F.lit(None).cast("string"))
-    return Raw(frame, tuple(broken))
+    text = tuple(own_columns(frames[0])) if len(frames) == 1 else None
+    return Raw(frame, tuple(broken), text)
 
 
 def escaped(path: str) -> str:

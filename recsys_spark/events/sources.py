@@ -82,7 +82,7 @@ def read_source(
             frame = with_joins(frame, files, where, partial(_read_join, spark))
             require_columns(own_columns(frame), files, where)
             check(frame, where)
-        return Raw(with_text_checks(frame, files), raw.broken)
+        return Raw(with_text_checks(frame, files), raw.broken, raw.text)
     except (PySparkException, Py4JJavaError) as error:
         found = broken_file(error)
         if found is not None:
@@ -102,7 +102,7 @@ def _read(
         require_columns([*available, *joined_columns(files)], files, where)
         if not joined_columns(files):
             check(frame, where)
-        return Raw(with_row_text(_with_arrival_column(frame, files, where), index))
+        return Raw(with_row_text(_with_arrival_column(frame, files, where), index), text=tuple(available))
     raw_files = source_files(spark, files, where) if only is None else list(only)
     if not raw_files:
         raise UserError(f"{where}: there is no file to read")
@@ -150,7 +150,7 @@ def _read_package(
     path = raw_files[0].path
     plain = files.model_copy(update={"format": package_format(path), "path": path})
     raw = _read(spark, plain, index, where, check, None)
-    return Raw(raw.frame.withColumn(FILE, F.lit(raw_files[0].name)), raw.broken)
+    return Raw(raw.frame.withColumn(FILE, F.lit(raw_files[0].name)), raw.broken, raw.text)
 
 
 def _reason(error: PySparkException) -> str:

@@ -91,25 +91,17 @@ def content(shop: Shop) -> tuple[list[Any], list[Any]]:
     return sorted(map(repr, clean)), sorted(map(repr, bad))
 
 
-@pytest.fixture(scope="module")
-def full(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shop]:
-    """A landing of eight days, and a shop that took all of them in at once."""
-    root = tmp_path_factory.mktemp("daily")
-    deliver(root / "landing", range(8))
-    all_at_once = shop(spark, root / "full", root / "landing")
-    all_at_once.run("clean_events", cleaning.run)
-    return root / "landing", all_at_once
-
-
+@pytest.mark.parametrize("days", [4, pytest.param(30, marks=pytest.mark.slow)])
 def test_single_days_a_backfill_and_one_full_run_give_the_same_tables(
-    spark: SparkSession, tmp_path: Path, full: tuple[Path, Shop]
+    spark: SparkSession, tmp_path: Path, days: int
 ) -> None:
-    landing, all_at_once = full
-    single = shop(spark, tmp_path / "single", landing)
-    for day in range(8):
+    landing = tmp_path / "landing"
+    deliver(landing, range(days))
+    all_at_once, single, backfill = (shop(spark, tmp_path / name, landing) for name in ("full", "single", "backfill"))
+    all_at_once.run("clean_events", cleaning.run)
+    for day in range(days):
         single.run("clean_events", cleaning.run, as_of=until(day))
-    backfill = shop(spark, tmp_path / "backfill", landing)
-    for day in (2, 7):  # what was missed is caught up
+    for day in (days // 3, days - 1):  # what was missed is caught up
         backfill.run("clean_events", cleaning.run, as_of=until(day))
 
     wanted = content(all_at_once)
@@ -118,16 +110,8 @@ def test_single_days_a_backfill_and_one_full_run_give_the_same_tables(
     reasons = {reason for row in all_at_once.table("quarantine").collect() for reason in row["reasons"]}
     assert {"too_late", "robot", "bad_event_time", "missing_user_id", "return", "outlier_price"} <= reasons
 
-
-def test_a_day_that_is_run_again_is_replaced_by_the_same(
-    spark: SparkSession, tmp_path: Path, full: tuple[Path, Shop]
-) -> None:
-    landing, all_at_once = full
-    again = shop(spark, tmp_path / "again", landing)
-    again.run("clean_events", cleaning.run)
-    again.run("clean_events", cleaning.run, as_of=until(4))
-
-    assert content(again) == content(all_at_once)
+    all_at_once.run("clean_events", cleaning.run, as_of=until(days // 2))  # a day that is run again
+    assert content(all_at_once) == wanted
 
 
 def test_what_landed_is_not_asked_for_again(spark: SparkSession, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from recsys_spark.events.rows import (
     ORDER,
     RAW,
     TOO_LONG,
+    WHY,
     with_row_text,
     with_text_checks,
 )
@@ -121,7 +122,7 @@ def test_the_judged_row_has_our_columns_and_both_dates(spark: SparkSession) -> N
         *("user_id", "item_id", "event_type", "event_time", "quantity", "price", "order_id"),
         *("event_date", "arrival_date"),
     ]
-    assert list(first.asDict())[9:] == ["bad", "reasons", FILE, ORDER, HASH, RAW]
+    assert list(first.asDict())[9:] == ["bad", "reasons", FILE, ORDER, HASH, RAW, WHY]
     assert (first["item_id"], first["event_time"]) == ("A1B", datetime(2024, 3, 5, 10))
     assert (first["event_date"], first["arrival_date"]) == (date(2024, 3, 5), date(2024, 3, 6))
     assert (second["arrival_date"], second["reasons"]) == (date(2024, 3, 5), ["missing_item_id"])
