@@ -7,7 +7,8 @@ runs the real stages, in a process of its own, everything at once (no source.arr
 database come before the clock. In local mode the driver's JVM is also the executor, so its heap (--driver-memory)
 bounds both. Then the same log goes through bench/scale_baselines.py with the same number of threads, one after the
 other. --baseline-python is a Python that has duckdb and polars (`pip install -e .[bench]`), by default this one. An
-exponent is the slope of the logarithm of the seconds over that of the rows. Prints a table; --write also writes
+exponent is the slope of the logarithm of the seconds over that of the rows, of all sizes and of the two largest. Peak
+memory is sampled alike for all: the process and its children. Prints a table; --write also writes
 bench/results/scale.json.
 
 What differs, on both sides: ours keeps the text and the reasons of rejected rows, (with --rules) applies the optional
@@ -70,7 +71,11 @@ def main() -> int:
                 runs.append({"engine": engine, "events": round(size * 1e6), "rows": log_rows(log), **run})
                 print_run(runs[-1])
                 shutil.rmtree(folder, ignore_errors=True)
-    summary = {"exponents": exponents(runs), "ratios": ratios(runs)}
+    summary = {
+        "exponents": exponents(runs),
+        "exponents_of_the_two_largest": exponents(of_the_largest(runs, 2)),
+        "ratios": ratios(runs),
+    }
     print(json.dumps(summary, indent=1))
     if arguments.write:
         told = {"cores": os.cpu_count(), "threads": arguments.threads, "driver_memory": arguments.driver_memory}
@@ -109,6 +114,7 @@ def ours(log: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, An
     config = yaml.safe_load((log / "shop.yaml").read_text())
     if not arguments.rules:
         config.pop("cleaning", None)
+        config["source"].pop("reject", None)
     config["workspace"] = str(folder / "workspace")
     config["spark"] = {
         "master": f"local[{arguments.threads}]",
@@ -118,14 +124,7 @@ def ours(log: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, An
     (folder / "scale.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     command = [sys.executable, __file__, "--child", str(folder / "scale.yaml")]
     command += [part for override in arguments.overrides for part in ("--set", override)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        peak = PeakMemory(child.pid)
-        peak.start()
-        output, _ = child.communicate()
-        memory = peak.stop()
-    if child.returncode:
-        raise SystemExit(f"our stages ended with exit code {child.returncode}")
-    told = json.loads(output.strip().splitlines()[-1])
+    told, memory = measured(command, "our stages failed")
     bytes_ = task_bytes(folder / "log", {name: tuple(stage["span"]) for name, stage in told["stages"].items()})
     stages = {name: {**stage, **rounded(bytes_[name])} for name, stage in told["stages"].items()}
     for stage in stages.values():
@@ -138,6 +137,18 @@ def ours(log: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, An
         "peak_memory_mb": memory.get("together", 0.0),
         "memory_mb": memory,
     }
+
+
+def measured(command: list[str], failure: str) -> tuple[dict[str, Any], dict[str, float]]:
+    """The JSON of the last line that a process prints, and the peak memory of it and its children."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        peak = PeakMemory(child.pid)
+        peak.start()
+        output, _ = child.communicate()
+        memory = peak.stop()
+    if child.returncode:
+        raise SystemExit(f"{failure} (exit code {child.returncode})")
+    return json.loads(output.strip().splitlines()[-1]), memory
 
 
 def run_stages(path: Path, overrides: list[str]) -> dict[str, Any]:
@@ -174,12 +185,14 @@ def baseline(engine: str, log: Path, folder: Path, arguments: argparse.Namespace
     """Run the same work in another engine, in a process of its own."""
     command = [arguments.baseline_python, str(ROOT / "bench" / "scale_baselines.py"), engine]
     command += ["--events", f"{log}/events/*/*.csv", "--out", str(folder), "--threads", str(arguments.threads)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(f"{engine} failed; does {arguments.baseline_python} have it? (pip install -e .[bench])")
-    told: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
-    return {"seconds": told["seconds"], "version": told["version"], "peak_memory_mb": told["peak_memory_mb"]} | {
-        "metrics": told["rows"]
+    missing = f"{engine} failed; does {arguments.baseline_python} have it? (pip install -e .[bench])"
+    told, memory = measured(command, missing)
+    return {
+        "seconds": told["seconds"],
+        "version": told["version"],
+        "metrics": told["rows"],
+        "peak_memory_mb": memory.get("together", 0.0),
+        "memory_mb": memory,
     }
 
 
@@ -220,6 +233,12 @@ def exponents(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             for name, values in series.items()
         }
     return found
+
+
+def of_the_largest(runs: list[dict[str, Any]], sizes: int) -> list[dict[str, Any]]:
+    """The runs over the largest logs, so many of them."""
+    largest = sorted({run["rows"] for run in runs})[-sizes:]
+    return [run for run in runs if run["rows"] in largest]
 
 
 def slope(sizes: list[int], seconds: list[float]) -> float:

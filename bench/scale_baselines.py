@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -39,9 +38,8 @@ def main() -> int:
         started = time.monotonic()
         step()
         seconds[name] = round(time.monotonic() - started, 3)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     counts = {path.stem: rows(path) for path in sorted(arguments.out.glob("*.parquet"))}
-    print(json.dumps({"version": version, "seconds": seconds, "peak_memory_mb": round(peak), "rows": counts}))
+    print(json.dumps({"version": version, "seconds": seconds, "rows": counts}))
     return 0
 
 

@@ -40,7 +40,7 @@ class Features(Section):
     min_token_length: Positive = 2
     """Letters and digits that a token has at least; an ideograph is a token by itself."""
     stop_words: tuple[str, ...] = ()
-    """Words that are no tokens."""
+    """Words that are no tokens, however they are capitalised."""
     keywords: Positive = 10
     """Keywords of an item: its tokens of the highest TF-IDF."""
     tokenizer: str | None = None

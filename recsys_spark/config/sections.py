@@ -26,7 +26,7 @@ class Split(Section):
     """Length of the test window counted back from the run's date, where `test_start` is not given (default 14)."""
     valid_days: Positive = 14
     """Length of the valid window, which ends where the test window starts (temporal)."""
-    backtests: Annotated[int, Field(ge=0)] = 0
+    backtests: Annotated[int, Field(ge=0, le=24)] = 0
     """Rolling origins besides the run's own (temporal): each has datasets with an earlier valid window."""
     backtest_step_days: Positive | None = None
     """Days from one origin to the one before it; by default `valid_days`, so that their windows do not overlap."""
@@ -120,7 +120,7 @@ class Datasets(Section):
     do not decay."""
     session_gap_minutes: Positive = 30
     """A longer gap between two events of a user starts a new session."""
-    negatives: Annotated[int, Field(ge=0)] = 0
+    negatives: Annotated[int, Field(ge=0, le=1000)] = 0
     """Sampled negatives of each sequence row: items that the user has no event with in the fit's folds."""
     negative_power: Annotated[float, Field(ge=0, le=2)] = 0.75
     """Negatives are drawn in proportion to this power of the items' counts; 0 draws uniformly."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys_spark.config.section import Section
 
+SECRET = re.compile(r"(?i)passw|secret|token|credential|access.?key")
+"""Names of settings whose values nobody may read."""
 EVENT_COLUMNS = ("user_id", "item_id", "event_time", "event_type", "quantity", "price", "order_id")
 REQUIRED_COLUMNS = frozenset({"user_id", "item_id", "event_time", "event_type"})
 PASSWORD_IN_URL = re.compile(r"passw|pwd=|//[^/@?]*:[^/@?]*@|:[^/@:]+/[^@]+@", re.IGNORECASE)
@@ -57,6 +59,14 @@ class Files(Section):
     """Our column to the file's column (letter case does not matter)."""
     arrival: Arrival | None = None
     """What tells the day on which rows arrived: then events are kept up to date day by day."""
+
+    @field_validator("options")
+    @classmethod
+    def _no_secrets(cls, options: dict[str, str]) -> dict[str, str]:
+        for name in options:
+            if SECRET.search(name) and name.lower() != "password_env":
+                raise ValueError(f"options.{name} would be a secret in a file that is logged; set it as spark-submit's")
+        return options
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from recsys_spark.datasets.split import (
     FOLD_NAMES,
     TEST,
     VALID,
-    Cuts,
     Plan,
     Spans,
     cut_times,
@@ -46,7 +45,7 @@ def run(context: StageContext) -> StageResult:
     Facts: `num_items`, `num_rows` and `versions` of each fit and backtest, `cut_times` of these (epoch seconds),
     `valid_start` and `test_start` (ISO 8601, null for leave_one_out), the `folds` with their cold items and the users
     who wanted some, and the `backtests` with the start and end of their valid windows (epoch seconds). Raises UserError
-    where a fold or a backtest's window has no event, or every event weighs 0.
+    where a fold or a backtest's window has no event, or every event that a fit learns from weighs 0.
     """
     assert context.as_of is not None, "build_datasets reads events, so its date is known"
     config, spark = context.config, context.spark
@@ -62,8 +61,11 @@ def run(context: StageContext) -> StageResult:
         told = first_pass(spark, files, scratch / "user_ids", item_ids, weights, bounds, histories, counts)
         users = context.finish_table("histories")
         spans = [_spans(told, origin) for origin in range(len(bounds))]
-        _require(config, bounds, spans, told)
+        require_folds(config.split, bounds[0], spans[0])
+        for number, own in enumerate(bounds[1:], 1):
+            require_backtest(number, own, spans[number])
         chosen = plans(config.split, config.evaluation.refit, bounds, spans[0])
+        _require_weights(config, chosen, told)
         output, targets = context.new_directory("datasets"), context.new_table_directory("cold_targets")
         built, found = build_fits(
             spark, histories, features.path("items"), config, chosen, told, output, scratch, targets
@@ -184,14 +186,15 @@ def _spans(told: Totals, origin: int) -> Spans:
     return {fold: (int(row["rows"]), int(row["first"]), int(row["last"])) for fold, row in rows.items()}
 
 
-def _require(config: Config, origins: Sequence[Cuts], spans: Sequence[Spans], told: Totals) -> None:
-    """Raise UserError where a window has no event, or where no event weighs anything: nothing could be learned."""
-    require_folds(config.split, origins[0], spans[0])
-    for number, own in enumerate(origins[1:], 1):
-        require_backtest(number, own, spans[number])
-    if not max(row["heaviest"] for row in told.values()) > 0:
+def _require_weights(config: Config, plans: Sequence[Plan], told: Totals) -> None:
+    """Raise UserError where no event that a fit learns from weighs anything: it could learn nothing."""
+    for plan in plans:
+        rows = [told.get((f"fold-{plan.origin}", fold)) for fold in plan.folds]
+        if any(row and row["heaviest"] > 0 for row in rows):
+            continue
         weighed = ", ".join(f"{name} {weight:g}" for name, weight in config.datasets.event_weights.items())
         raise UserError(
-            f"datasets.event_weights: every event weighs 0: none is of a type that has a weight ({weighed}); "
-            f"give the log's types a weight, or map them to {', '.join(EVENT_TYPES)} by source.event_types"
+            f"datasets.event_weights: every event that {plan.fit} learns from weighs 0: none is of a type that has a "
+            f"weight ({weighed}); give the log's types a weight, or map them to {', '.join(EVENT_TYPES)} by "
+            "source.event_types"
         )

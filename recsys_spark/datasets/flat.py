@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow as pa
 from recsys_spark.datasets.split import Cuts
 
 Ints = npt.NDArray[np.int64]
+EVENTS_A_CHUNK = 400_000
+"""Events that a task works on at once."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class FlatHistories:
             times=flat["times"].astype(np.int64),
             folds=flat["folds"].astype(np.int64),
         )
+
+    @staticmethod
+    def chunks(batches: Iterable[pa.RecordBatch], limit: int = EVENTS_A_CHUNK) -> Iterator[pa.RecordBatch]:
+        """Batches of the histories table cut into ones of at most `limit` events, or of one user.
+
+        A batch of Arrow has a fixed number of users, whatever they did.
+        """
+        for batch in batches:
+            for start, stop in parts(batch.column("items").offsets.to_numpy(), limit):
+                yield batch.slice(start, stop - start)
 
     @property
     def lengths(self) -> Ints:
@@ -91,6 +103,16 @@ class FlatHistories:
         """Events whose item has a code, `items` as codes; `codes` is the code of each item_index, -1 for none."""
         coded = np.where(self.items < len(codes), codes[np.minimum(self.items, len(codes) - 1)], -1)
         return replace(self, items=coded.astype(np.int64)).keep(coded >= 0)
+
+
+def parts(offsets: npt.NDArray[np.integer], limit: int) -> Iterator[tuple[int, int]]:
+    """Cut sequences that end at `offsets` [S+1] into runs (start, stop) of at most `limit` entries, or of one."""
+    ends = offsets.astype(np.int64)  # an int32 sum might overflow
+    start = 0
+    while start < len(ends) - 1:
+        stop = max(start + 1, int(np.searchsorted(ends, ends[start] + limit, side="right")) - 1)
+        yield start, stop
+        start = stop
 
 
 def hashed(seed: int, *parts: Ints) -> Ints:

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from recsys_spark.datasets.flat import FlatHistories, Ints, hashed
 
+DRAWS_A_CHUNK = 500_000
+"""Negatives that are drawn at once."""
 ATTEMPTS = 16
 """Draws of one negative before the items that the user does not know are listed instead."""
 
@@ -21,10 +23,28 @@ def draw_negatives(
     whole vocabulary, the row holds 0.
     """
     weights_I = np.maximum(counts_I, 1).astype(np.float64) ** power
+    known = np.unique(flat.rows * len(counts_I) + flat.items)
+    drawn = np.zeros((len(users), negatives), dtype=np.int32)
+    rows = max(1, DRAWS_A_CHUNK // max(1, negatives))
+    for start in range(0, len(users), rows):
+        part = slice(start, start + rows)
+        drawn[part] = _drawn(seed, flat, users[part], numbers[part], weights_I, known, negatives)
+    return drawn
+
+
+def _drawn(
+    seed: int,
+    flat: FlatHistories,
+    users: Ints,
+    numbers: Ints,
+    weights_I: npt.NDArray[np.float64],
+    known: Ints,
+    negatives: int,
+) -> npt.NDArray[np.int32]:
+    """The tokens of some of the rows; `known` holds row * I + item of what each user knows, ascending."""
     cumulative_I = np.cumsum(weights_I)
-    items = len(counts_I)
-    known = np.unique(flat.rows * items + flat.items)
-    drawn = np.zeros((len(users), negatives), dtype=np.int64)
+    items = len(weights_I)
+    drawn = np.zeros((len(users), negatives), dtype=np.int32)
     row, place = (part.reshape(-1) for part in np.indices(drawn.shape))
     for attempt in range(ATTEMPTS):
         uniform = _uniform(seed, flat.users[users[row]], numbers[row], place, attempt)
@@ -34,7 +54,7 @@ def draw_negatives(
         drawn[row[~seen], place[~seen]] = code[~seen] + 1
         row, place = row[seen], place[seen]
         if not len(row):
-            return drawn.astype(np.int32)
+            return drawn
     uniform = _uniform(seed, flat.users[users[row]], numbers[row], place, ATTEMPTS)
     for user in np.unique(users[row]).tolist():
         own = np.flatnonzero(users[row] == user)
@@ -45,7 +65,7 @@ def draw_negatives(
             among = np.cumsum(left_I[unknown])
             at = np.searchsorted(among, uniform[own] * among[-1], side="right").clip(max=len(unknown) - 1)
             drawn[row[own], place[own]] = unknown[at] + 1
-    return drawn.astype(np.int32)
+    return drawn
 
 
 def _uniform(seed: int, users: Ints, numbers: Ints, places: Ints, attempt: int) -> npt.NDArray[np.float64]:

@@ -16,6 +16,8 @@ from recsys_spark.datasets.flat import FlatHistories, Ints, hashed
 from recsys_spark.datasets.split import Cuts
 from recsys_spark.datasets.tasks import Told, new_file, read_columns
 
+HELD = 64
+"""Vocabularies that a Python worker holds: more than a run has plans, three fits and at most 24 backtests."""
 COUNTS = pa.schema(
     [
         pa.field("origin", pa.int32()),
@@ -111,7 +113,7 @@ def write_vocabulary(counts: Path, origin: int, folds: Sequence[int], items: Pat
     return len(known)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=HELD)
 def vocabulary_codes(path: str) -> npt.NDArray[np.int32]:
     """Code of each item_index, -1 for none: item-sized, held once by each Python worker (paths are never reused)."""
     table = pq.read_table(path, columns=["code", "item_index"])
@@ -121,7 +123,7 @@ def vocabulary_codes(path: str) -> npt.NDArray[np.int32]:
     return lookup
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=HELD)
 def vocabulary_counts(path: str) -> Ints:
     """[I] events of each item of a vocabulary, by code."""
     counts: Ints = pq.read_table(path, columns=["count"])["count"].to_numpy()

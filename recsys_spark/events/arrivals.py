@@ -14,15 +14,17 @@ from pyspark.sql import functions as F
 
 from recsys_spark.config.sources import Source
 from recsys_spark.errors import UserError
+from recsys_spark.events.raw_files import LISTING
 from recsys_spark.events.rows import ARRIVAL, INTERNAL
+from recsys_spark.events.scans import joined_columns
 from recsys_spark.events.sources import RawFile, read_source, source_files
 from recsys_spark.tables.landing import Delivered, Landing
 from recsys_spark.tables.location import spark_path
 
 
-def landing_of(workspace: Path, source: Source, index: int) -> Landing:
+def landing_of(workspace: Path, source: Source) -> Landing:
     """Where a source lands: the same place as long as its format and path are the same."""
-    return Landing(workspace, json.dumps([index, source.format, *source.paths]))
+    return Landing(workspace, json.dumps([source.format, *source.paths]))
 
 
 def land(
@@ -40,8 +42,13 @@ def land(
     A file that changed after it landed takes its former place where no committed version has taken its date in
     (`published`), or with `force`; else UserError. Raises UserError where a file's arrival date is not known.
     """
-    deliveries = _rows(spark, source, where, landing, until) if _is_table(source) else _files(spark, source, where)
     taken_in = set(published)
+    if _is_table(source):
+        deliveries = _rows(spark, source, where, landing, until)
+    else:
+        deliveries = _files(spark, source, where)
+        if source.arrival is not None and source.arrival.modified:
+            _refuse_changed(landing, deliveries, taken_in, force)
     for day in sorted(deliveries):
         if until is not None and day > until:
             continue
@@ -53,12 +60,16 @@ def land(
 def landed_source(source: Source, landing: Landing, days: Sequence[date]) -> tuple[Source, list[RawFile]]:
     """How the landed copies of some days are read."""
     files = [
-        RawFile(path=str(path), name=name, arrival=day)
+        RawFile(path=spark_path(path), name=name, arrival=day)
         for day in days
         for landed in landing.files(day)
         for path, name in _members(landing.path(day, landed), landed.name)
     ]
-    return source.model_copy(update={"format": "parquet", "options": {}}) if _is_table(source) else source, files
+    if _is_table(source):
+        return source.model_copy(update={"format": "parquet", "options": {}}), files
+    # What chose the files among others does not know the names and times of their copies.
+    options = {key: value for key, value in source.options.items() if key.lower() not in LISTING}
+    return source.model_copy(update={"options": options}), files
 
 
 def _is_table(source: Source) -> bool:
@@ -70,6 +81,20 @@ def _members(path: Path, name: str) -> list[tuple[Path, str]]:
     if path.is_file():
         return [(path, name)]
     return [(child, f"{name}#{number}") for number, child in enumerate(sorted(path.glob("*.parquet")))]
+
+
+def _refuse_changed(
+    landing: Landing, deliveries: dict[date, list[Delivered]], taken_in: set[date], force: bool
+) -> None:
+    """Where the modification date tells the arrival, a file that is changed in place would arrive a second time."""
+    stamps = {file.name: file.stamp for files in deliveries.values() for file in files}
+    for day in sorted(taken_in if not force else ()):
+        for landed in landing.files(day):
+            if stamps.get(landed.name, landed.stamp) != landed.stamp:
+                raise UserError(
+                    f"{landed.name}: changed after it landed for {day}, and tables were made from it; deliver what "
+                    "was corrected under another name"
+                )
 
 
 def _files(spark: SparkSession, source: Source, where: str) -> dict[date, list[Delivered]]:
@@ -131,12 +156,15 @@ def _rows(
     So a date should be over when it is landed: what the table gains for it later is not seen.
     """
     frame = read_source(spark, source, key=where).frame
+    if not frame.where(F.col(ARRIVAL).isNull()).isEmpty():
+        raise UserError(f"{where}: some rows have no date in arrival.column; give every row one, or leave them out")
     known = sorted(landing.generations())
     dated = frame.where(F.col(ARRIVAL).isNotNull() & ~F.col(ARRIVAL).isin(known))
     if until is not None:
         dated = dated.where(F.col(ARRIVAL) <= F.lit(until))
     days = [row[0] for row in dated.select(ARRIVAL).distinct().orderBy(ARRIVAL).collect()]
-    own = [name for name in frame.columns if name not in INTERNAL]
+    joined = joined_columns(source)
+    own = [name for name in frame.columns if name not in INTERNAL and name not in joined]
     return {day: [_table_rows(dated, own, day, source.paths[0])] for day in days}
 
 

@@ -18,18 +18,18 @@ from recsys_spark.config.cleaning import Cleaning
 from recsys_spark.errors import UserError
 from recsys_spark.events.broken import BrokenFile, Checked, check_files, file_errors
 from recsys_spark.events.bucket import ARRIVED, Writing, clean_bucket
-from recsys_spark.events.judging import judge, lookups_of
+from recsys_spark.events.judging import STATISTICS, judge, lookups_of
 from recsys_spark.events.layout import carry, time_span
 from recsys_spark.events.oddities import catalogue_oddities, distinct_items, spelling_oddities
 from recsys_spark.events.plan import Plan, plan
-from recsys_spark.events.publication import publish_report, summary
+from recsys_spark.events.publication import QUALITY, publish_report, summary
 from recsys_spark.events.quarantine import QuarantineFiles, split_bad
 from recsys_spark.events.report.counts import COUNTS, rejects_by_reason_and_day, summed
 from recsys_spark.events.report.counts import SCHEMA as COUNTED
 from recsys_spark.events.report.expectations import check_reasons
 from recsys_spark.events.report.report import RunFacts, build_report, iso_time
 from recsys_spark.events.rows import BETWEEN, FILE, HASH, ORDER, RAW, WHY
-from recsys_spark.events.rules.groups import GROUP_REASONS
+from recsys_spark.events.rules.groups import GROUP_REASONS, group_rules_on
 from recsys_spark.events.rules.lookups import Lookups
 from recsys_spark.events.rules.rows import REASONS
 from recsys_spark.events.sources import Broken, source_files
@@ -61,9 +61,11 @@ def run(context: StageContext) -> StageResult:
     """
     check_reasons(context.config.quality, _known_reasons(context.config))
     todo = plan(context)
+    if todo.nothing_new:
+        return _as_before(context, todo)
     while True:
         try:
-            with file_errors(), _even_pieces(context.spark, todo.daily):
+            with file_errors(), _even_pieces(context.spark, todo.daily or group_rules_on(context.config.cleaning)):
                 report = _write(context, todo)
             break
         except BrokenFile as error:
@@ -81,12 +83,12 @@ def run(context: StageContext) -> StageResult:
 
 
 @contextmanager
-def _even_pieces(spark: SparkSession, daily: bool) -> Iterator[None]:
-    """Where days are read again among other files, cut each file into the same pieces, and give each a task of its own.
+def _even_pieces(spark: SparkSession, wanted: bool) -> Iterator[None]:
+    """Where files are read again, or among others, cut each into the same pieces, and give each a task of its own.
 
     A row's place (ORDER) is counted within its task: it is then the same in every run that reads its file.
     """
-    before = {name: spark.conf.get(name) for name in SPLITS} if daily else {}
+    before = {name: spark.conf.get(name) for name in SPLITS} if wanted else {}
     try:
         for name in before:
             spark.conf.set(name, str(PIECE))
@@ -94,6 +96,21 @@ def _even_pieces(spark: SparkSession, daily: bool) -> Iterator[None]:
     finally:
         for name, value in before.items():
             spark.conf.set(name, str(value))
+
+
+def _as_before(context: StageContext, todo: Plan) -> StageResult:
+    """The version before once more: nothing has arrived."""
+    before = context.previous
+    assert before is not None, "there is a version to take over"
+    for name in ("clean_events", "quarantine"):
+        carry(before.path(name), context.new_table_directory(name), ())
+        context.finish_table(name)
+    for name in (QUALITY, STATISTICS):
+        if before.path(name).is_dir():
+            shutil.copytree(before.path(name), context.run_directory / name)
+    context.progress("nothing has arrived since the last version")
+    facts = {name: before.facts[name] for name in ("newest_event", "report")}
+    return StageResult(metrics=before.metrics, facts={**todo.facts, **facts})
 
 
 def _write(context: StageContext, todo: Plan) -> dict[str, Any]:
@@ -106,9 +123,13 @@ def _write(context: StageContext, todo: Plan) -> dict[str, Any]:
     quarantine = context.new_table_directory("quarantine")
     counts: list[tuple[Any, str, float]] = []
     rows_in = 0
+    new = todo.scope.new
+    # What was broken on an earlier day stands in the quarantine of that day.
+    broken = tuple(each for each in (judged.broken if judged else ()) if new is None or each.arrival in new)
     if judged is not None:
-        rows_in, counts = _pass(context, todo, judged.rows, lookups, scratch)
-        rows_in += _broken_rows(context, judged.broken, quarantine)
+        if judged.rows is not None:
+            rows_in, counts = _pass(context, todo, judged.rows, lookups, scratch)
+        rows_in += _broken_rows(context, broken, quarantine)
         _require_some(context, todo, rows_in, counts)
     rejects = _rejects(context)
     items = distinct_items(context, scratch / "items")
@@ -123,9 +144,9 @@ def _write(context: StageContext, todo: Plan) -> dict[str, Any]:
         items=items,
         first=span[0] if span else None,
         newest=span[1] if span else None,
-        run_days=todo.scope.days or (),
+        run_days=todo.days_so_far,
         source_files=sum(len(reading.files) for reading in todo.readings if reading.files is not None) or None,
-        broken_files=[(broken.name, broken.reason) for broken in (judged.broken if judged else ())],
+        broken_files=[(each.name, each.reason) for each in broken],
         schemas=judged.schemas if judged else {},
         catalogue_conflicts=catalogue_oddities(context),
         spelling_collisions=spelling_oddities(context, scratch / "items"),
@@ -171,7 +192,9 @@ def _pass(
     found = summed(sent.mapInArrow(finish, COUNTS)).collect()
     counts = [(row["day"], row["name"], row["value"]) for row in found]
     if any(rejected.iterdir()):
-        _reject_groups(context, todo, judge(context, todo, lookups, texts=True).rows, rejected)
+        again = judge(context, todo, lookups, texts=True).rows
+        assert again is not None, "they were read before"
+        _reject_groups(context, todo, again, rejected)
     return int(sum(value for _, name, value in counts if name == ROWS)), counts
 
 

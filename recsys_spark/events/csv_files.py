@@ -13,8 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys_spark.config.sources import Files
-from recsys_spark.errors import UserError
-from recsys_spark.events.raw_files import EMPTY, Broken, Check, Raw, RawFile, java_message
+from recsys_spark.events.raw_files import EMPTY, Broken, Check, NothingReadable, Raw, RawFile, java_message
 from recsys_spark.events.rows import (
     CORRUPT,
     FILE,
@@ -49,7 +48,8 @@ def read_csv(
     fit = [(file, header) for file, header in zip(raw_files, found, strict=True) if not isinstance(header, Broken)]
     if not fit:
         others = [file for file in broken if file.reason != EMPTY]
-        raise UserError(f"{where}: {others[0].name}: {others[0].reason}" if others else f"{where}: every file is empty")
+        said = f"{others[0].name}: {others[0].reason}" if others else "every file is empty"
+        raise NothingReadable(f"{where}: {said}", broken)
     members, headers = [file for file, _ in fit], [(header, file.long_lines) for file, header in fit]
 
     def read(scan: Scan) -> DataFrame:

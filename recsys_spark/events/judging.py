@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.config.sources import Source
-from recsys_spark.errors import UserError
 from recsys_spark.events.catalogue import catalogue_rows
 from recsys_spark.events.columns import with_our_columns
 from recsys_spark.events.layout import carry
 from recsys_spark.events.plan import Plan, Reading
 from recsys_spark.events.predicates import check_predicates
+from recsys_spark.events.raw_files import NothingReadable, Raw
 from recsys_spark.events.rows import own_columns
 from recsys_spark.events.rules.content import blocked_items
+from recsys_spark.events.rules.groups import group_rules_on
 from recsys_spark.events.rules.lookups import Lookups
 from recsys_spark.events.rules.outliers import bounds, value_histograms
 from recsys_spark.events.rules.small import broadcast_when_small
@@ -33,8 +34,8 @@ STATISTICS = "statistics"
 class Judged:
     """The rows of a run."""
 
-    rows: DataFrame
-    """As `columns.with_our_columns` gives them."""
+    rows: DataFrame | None
+    """As `columns.with_our_columns` gives them; None where no file that was to be read can be."""
     schemas: Mapping[str, Mapping[str, str]]
     """Of each source its columns and their types."""
     broken: tuple[Broken, ...]
@@ -67,15 +68,31 @@ def judge(
 
         if reading.files is not None and not reading.files:
             continue
-        raw = read_source(context.spark, source, index, reading.key, check, reading.files)
+        try:
+            raw = read_source(context.spark, source, index, reading.key, check, reading.files)
+        except NothingReadable as error:
+            if reading.files is None:
+                raise
+            broken += error.broken  # some days' files of one source: the others go on
+            continue
+        raw = _kept(context, raw, index) if source.format in ("table", "jdbc") else raw
         broken += raw.broken
         types = {field.name: field.dataType.simpleString() for field in raw.frame.schema}
         schemas[reading.key] = {name: types[name] for name in own_columns(raw.frame)}
         text = None if texts else raw.text
         frames.append(with_our_columns(raw.frame, source, where, context.config.cleaning, lookups, text))
-    if not frames:
-        raise UserError(f"{', '.join(reading.key for reading in readings)}: there is no file that can be read")
-    return Judged(reduce(lambda left, right: left.unionByName(right), frames), schemas, tuple(broken))
+    rows = reduce(lambda left, right: left.unionByName(right), frames) if frames else None
+    return Judged(rows, schemas, tuple(broken))
+
+
+def _kept(context: StageContext, raw: Raw, index: int) -> Raw:
+    """A table's rows as they were read first, where they are read again: a table has no order of its own."""
+    if not group_rules_on(context.config.cleaning):
+        return raw
+    kept = context.run_directory / "scratch" / f"source-{index}"
+    if not kept.exists():
+        raw.frame.write.parquet(spark_path(kept))
+    return replace(raw, frame=context.spark.read.schema(raw.frame.schema).parquet(spark_path(kept)))
 
 
 def _blocked(context: StageContext) -> DataFrame | None:
@@ -94,8 +111,8 @@ def _usual(context: StageContext, todo: Plan, blocked: DataFrame | None) -> Data
     directory.mkdir(exist_ok=True)
     if todo.previous is not None:
         carry(todo.previous / STATISTICS, directory, {day.isoformat() for day in todo.scope.new or ()})
-    if todo.new_readings:
-        fresh = judge(context, todo, Lookups(blocked=blocked), todo.new_readings).rows
+    fresh = judge(context, todo, Lookups(blocked=blocked), todo.new_readings).rows if todo.new_readings else None
+    if fresh is not None:
         scratch = context.run_directory / "scratch" / STATISTICS
         value_histograms(fresh, outliers).write.partitionBy("arrival_date").parquet(spark_path(scratch))
         for folder in sorted(scratch.glob("arrival_date=*")):
@@ -104,6 +121,9 @@ def _usual(context: StageContext, todo: Plan, blocked: DataFrame | None) -> Data
     schema = "item_id string, kind string, bin int, count bigint"
     read = context.spark.read.schema(schema).parquet(spark_path(directory))
     day = F.to_date(F.substring_index(F.col("_metadata.file_name"), ".", 1))
+    counted = read.select("*", day.alias("arrival_date"))
+    if todo.scope.days:  # what the weeks of these days need, no more
+        counted = counted.where(F.col("arrival_date") >= F.date_sub(F.lit(todo.scope.days[0]), outliers.days + 7))
     usual = context.run_directory / "scratch" / "bounds"
-    bounds(read.select("*", day.alias("arrival_date")), outliers).write.parquet(spark_path(usual))
+    bounds(counted, outliers).write.parquet(spark_path(usual))
     return broadcast_when_small(context.spark.read.parquet(spark_path(usual)))

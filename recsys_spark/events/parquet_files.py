@@ -12,8 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from recsys_spark.config.sources import Files
-from recsys_spark.errors import UserError
-from recsys_spark.events.raw_files import Broken, Check, Raw, RawFile, java_message
+from recsys_spark.events.raw_files import Broken, Check, NothingReadable, Raw, RawFile, java_message
 from recsys_spark.events.rows import FILE, quoted, refuse_internal, with_file_position, with_row_text
 from recsys_spark.events.scans import Scan, rows_of_scans, scans, with_arrival
 
@@ -36,7 +35,7 @@ def read_parquet(
     broken = tuple(shape for shape in shapes if isinstance(shape, Broken))
     fit = [(file, shape) for file, shape in zip(raw_files, shapes, strict=True) if not isinstance(shape, Broken)]
     if not fit:
-        raise UserError(f"{where}: {broken[0].name}: {broken[0].reason}; check path and format")
+        raise NothingReadable(f"{where}: {broken[0].name}: {broken[0].reason}; check path and format", broken)
 
     def read(scan: Scan) -> DataFrame:
         base = {"basePath": scan.base} if scan.base else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.config.sources import Source
+from recsys_spark.errors import UserError
 from recsys_spark.events.arrivals import day_before, file_bytes, land, landed_source, landing_of
 from recsys_spark.events.broken import Checked
 from recsys_spark.events.layout import TEXT_BYTES, bucket_count
@@ -70,6 +71,17 @@ class Plan:
         return replace(self, readings=readings, broken=(*self.broken, *broken))
 
     @property
+    def nothing_new(self) -> bool:
+        """Is there nothing to be written anew."""
+        return self.previous is not None and not self.scope.days
+
+    @property
+    def days_so_far(self) -> tuple[date, ...]:
+        """The days that are written, from the first arrival to the last: others cannot be expected to hold anything."""
+        taken: list[str] = self.facts.get("taken_in") or [""]
+        return tuple(day for day in self.scope.days or () if taken[0] <= day.isoformat() <= taken[-1])
+
+    @property
     def replaced(self) -> set[str]:
         """Labels of the files that this run writes anew."""
         days = self.scope.days or ()
@@ -86,13 +98,13 @@ def plan(context: StageContext) -> Plan:
         buckets = config.tables.buckets or bucket_count(sum(_text_bytes(context, each) for each in readings), slots)
         return Plan(readings, EVERYTHING, buckets, None, {"buckets": buckets})
     rules = _rules(context)
-    before = context.previous
-    if context.force:
-        before = None
-    if before is not None and before.facts.get("rules") != rules:
+    published = context.previous if context.previous and "taken_in" in context.previous.facts else None
+    had = {date.fromisoformat(day) for day in published.facts["taken_in"]} if published else set()
+    before = None if context.force else published
+    if before is not None and before.facts["rules"] != rules:
         context.progress("the rules or the code changed since the last version: every landed day is cleaned anew")
         before = None
-    landings = _land(context, keys, {} if before is None else before.facts)
+    landings = _land(context, keys, had)
     generations = [landing.generations() for landing in landings]
     until = None if context.as_of is None else day_before(context.as_of)
     landed = sorted({day for each in generations for day in each})
@@ -108,19 +120,31 @@ def plan(context: StageContext) -> Plan:
         older = any(day < date.fromisoformat(known) for day in new for known in before.facts["taken_in"])
         if buckets != before.facts["buckets"] or (older and config.cleaning.outliers.kinds):
             before = None
-    taken_in = {date.fromisoformat(day) for day in before.facts["taken_in"]} if before is not None else set()
     if until is not None and until in landed:
         new = sorted({*new, until})  # asked for by name: its days are written again
     if before is None:
-        new = [day for day in landed if until is None or day <= until]
-    known = taken_in | set(new)
+        new = [day for day in landed if until is None or day <= until or day in had]
+        lost = sorted(had - set(landed))
+        if lost and not context.force:
+            raise UserError(
+                f"{context.workspace.root}/landing: {lost[0]} and {len(lost) - 1} more arrival dates are gone, from "
+                "which published tables were made, and all must be cleaned anew; restore them, or go on with --force"
+            )
+        if not new:
+            raise UserError(f"{', '.join(keys)}: nothing has landed up to {until}; check path, arrival and --date")
+    known = set(new) if before is None else had | set(new)
     scope = scope_of(known, new, config.cleaning)
     assert scope.arrivals is not None
     readings = tuple(
         Reading(key, *_landed(source, landing, scope.arrivals))
         for key, source, landing in zip(keys, config.source, landings, strict=True)
     )
-    taken = [{day: number for day, number in each.items() if day in known} for each in generations]
+    # A delivery that this run does not take in stays new: its date keeps the manifest that was taken in before.
+    old = [{}] * len(generations) if before is None else before.facts["arrivals"]
+    taken = [
+        {day: number if day in set(new) else was[day.isoformat()] for day, number in each.items() if day in known}
+        for each, was in zip(generations, _padded(old, generations, set(new)), strict=True)
+    ]
     facts = {
         "buckets": buckets,
         "rules": rules,
@@ -130,12 +154,11 @@ def plan(context: StageContext) -> Plan:
     return Plan(readings, scope, buckets, None if before is None else Path(before.directory), facts)
 
 
-def _land(context: StageContext, keys: Sequence[str], facts: Mapping[str, Any]) -> list[Landing]:
+def _land(context: StageContext, keys: Sequence[str], published: set[date]) -> list[Landing]:
     until = None if context.as_of is None else day_before(context.as_of)
-    published = [date.fromisoformat(day) for day in facts.get("taken_in", ())]
     landings = []
-    for index, (key, source) in enumerate(zip(keys, context.config.source, strict=True)):
-        landing = landing_of(context.workspace.root, source, index)
+    for key, source in zip(keys, context.config.source, strict=True):
+        landing = landing_of(context.workspace.root, source)
         land(context.spark, source, key, landing, until, published, context.force, context.progress)
         landings.append(landing)
     return landings
@@ -146,13 +169,25 @@ def _landed(source: Source, landing: Landing, days: Sequence[date]) -> tuple[Sou
     return as_read, tuple(files)
 
 
+def _padded(
+    old: Sequence[Mapping[str, int]], generations: Sequence[Mapping[date, int]], new: set[date]
+) -> list[dict[str, int]]:
+    """The manifests taken in before, and where a source had none for a date that others had, number 0."""
+    return [
+        {day.isoformat(): was.get(day.isoformat(), 0) for day in each if day not in new}
+        for each, was in zip(generations, old, strict=True)
+    ]
+
+
 def _rules(context: StageContext) -> str:
     """What the clean days depend on besides the rows: the configured rules and this code."""
     config = context.config
     settings = config.model_dump(mode="json", include={"source", "cleaning", "catalog"})
     listed = config.cleaning.blocked_items_file
     read = [Path(listed).read_text(encoding="utf-8")] if listed and Path(listed).is_file() else []
-    catalogue = files_manifest([config.catalog]) if config.catalog and config.cleaning.forbidden_text else []
+    read_by_rules = config.catalog if config.cleaning.forbidden_text else None
+    files = read_by_rules is not None and read_by_rules.format not in ("table", "jdbc")
+    catalogue = files_manifest([read_by_rules]) if files and read_by_rules is not None else []
     return hashlib.sha256(json.dumps([settings, read, catalogue, code_version()], sort_keys=True).encode()).hexdigest()
 
 
@@ -160,7 +195,7 @@ def _text_bytes(context: StageContext, reading: Reading) -> int:
     """Text that a source holds, roughly; a table's is not known: as if it were small."""
     if reading.source.format in ("table", "jdbc"):
         return 0
-    files = source_files(context.spark, reading.source, reading.key)
+    files = source_files(context.spark, reading.source, f"{reading.key} {', '.join(reading.source.paths)}")
     return sum(file_bytes(context.spark, file) * text_factor(reading.source.format, file.name) for file in files)
 
 

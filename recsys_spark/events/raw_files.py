@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -51,6 +52,15 @@ class Broken:
     """Why, in one line."""
 
 
+class NothingReadable(UserError):  # noqa: N818  (errors here are named by what happened)
+    """Of the files that were to be read, none can be."""
+
+    def __init__(self, message: str, broken: tuple[Broken, ...]) -> None:
+        super().__init__(message)
+        self.broken = broken
+        """All of them."""
+
+
 @dataclass(frozen=True)
 class Raw:
     """What a source holds."""
@@ -66,7 +76,10 @@ class Raw:
 def list_files(spark: SparkSession, files: Files, where: str) -> list[str]:
     """The files behind the configured paths, as URIs without escapes. Raises UserError where there is none."""
     listing = {key: value for key, value in files.options.items() if key.lower() in LISTING}
-    found = [unquote(uri) for uri in spark.read.options(**listing).text(list(files.paths)).inputFiles()]
+    try:
+        found = [unquote(uri) for uri in spark.read.options(**listing).text(list(files.paths)).inputFiles()]
+    except PySparkException as error:
+        raise UserError(f"{where}: {spark_reason(error)}") from None
     if not found:
         raise UserError(f"{where}: there is no file; check the path")
     return sorted(found)
@@ -146,3 +159,15 @@ def _date_in(path: str, pattern: re.Pattern[str], where: str) -> date:
         raise UserError(
             f"{where}: {path} {said} by arrival.path_pattern {pattern.pattern!r}; mend one of both"
         ) from None
+
+
+def spark_reason(error: PySparkException) -> str:
+    """Why Spark cannot read a source, and what to do."""
+    condition = error.getCondition() or ""
+    if condition == "PATH_NOT_FOUND":
+        return "there is no such file; check the path"
+    if condition.startswith("TABLE_OR_VIEW_NOT_FOUND"):
+        return "there is no such table; check the name and the metastore"
+    if condition.startswith("UNABLE_TO_INFER_SCHEMA"):
+        return "there is no file in it; check the path"
+    return f"cannot be read ({' '.join(str(error).split('JVM stacktrace')[0].split())[:300]})"

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.config.sources import Files
 from recsys_spark.errors import UserError
-from recsys_spark.events.raw_files import Broken, Check, Raw, RawFile, file_name
+from recsys_spark.events.raw_files import Broken, Check, NothingReadable, Raw, RawFile, file_name
 from recsys_spark.events.rows import (
     ARRIVAL,
     FILE,
@@ -99,7 +99,7 @@ def rows_of_scans(
             broken += [Broken(file.name, file.arrival, reason) for file in scan.members]
     if not frames:
         assert first is not None, "there is at least one scan"
-        raise first
+        raise NothingReadable(str(first), tuple(broken))
     frame = united(frames)
     available = [*own_columns(frame), *joined]
     if whole:

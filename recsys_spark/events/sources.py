@@ -27,6 +27,7 @@ from recsys_spark.events.raw_files import (
     java_message,
     package_format,
     source_files,
+    spark_reason,
 )
 from recsys_spark.events.rows import (
     ARRIVAL,
@@ -88,7 +89,7 @@ def read_source(
         if found is not None:
             raise found from None
         if isinstance(error, PySparkException):
-            raise UserError(f"{where}: {_reason(error)}") from None
+            raise UserError(f"{where}: {spark_reason(error)}") from None
         message = java_message(error)
         raise UserError(f"{where}: cannot be read as {files.format} ({message}); check path and format") from None
 
@@ -151,14 +152,3 @@ def _read_package(
     plain = files.model_copy(update={"format": package_format(path), "path": path})
     raw = _read(spark, plain, index, where, check, None)
     return Raw(raw.frame.withColumn(FILE, F.lit(raw_files[0].name)), raw.broken, raw.text)
-
-
-def _reason(error: PySparkException) -> str:
-    condition = error.getCondition() or ""
-    if condition == "PATH_NOT_FOUND":
-        return "there is no such file; check the path"
-    if condition.startswith("TABLE_OR_VIEW_NOT_FOUND"):
-        return "there is no such table; check the name and the metastore"
-    if condition.startswith("UNABLE_TO_INFER_SCHEMA"):
-        return "there is no file in it; check the path"
-    return f"cannot be read ({' '.join(str(error).split('JVM stacktrace')[0].split())[:300]})"

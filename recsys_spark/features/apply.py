@@ -26,17 +26,17 @@ A_DAY = 86_400
 Batches = Iterable[pa.RecordBatch]
 
 
-def apply_items(directory: Path, items: DataFrame, keep: Sequence[str] = ("item_index", "item_id")) -> DataFrame:
+def apply_items(directory: Path, items: DataFrame, keep: Sequence[str] = ("item_id",)) -> DataFrame:
     """The `keep` columns of items, and ITEM_COLUMNS by the fitted features at `directory`.
 
     `items(item_id, title, description, category, brand, price)` may hold items that the fit never saw: unknown words
     are token 1, unknown categories and brands code 0, and their vector is that of their text alone.
     """
     schema = StructType([*items.select(*keep).schema, *_schema(ITEM_COLUMNS)])
-    names = schema.names
+    names, source = schema.names, str(directory.absolute())  # executors have their own working folder
 
     def describe(batches: Batches) -> Batches:
-        fitted = loaded(str(directory))
+        fitted = loaded(source)
         for batch in batches:
             kept = [batch.column(name) for name in keep]
             yield pa.RecordBatch.from_arrays([*kept, *fitted.describe_items(batch).columns], names)
@@ -51,12 +51,13 @@ def write_items(items: DataFrame, directories: Sequence[Path], tables: Mapping[s
     Spark more to carry than to compute.
     """
     schemas = {name: to_arrow_schema(TABLES[name].schema) for name in ITEM_TABLES}
-    targets = {name: str(path) for name, path in tables.items()}
+    targets = {name: str(path.absolute()) for name, path in tables.items()}
+    sources = [str(directory.absolute()) for directory in directories]
 
     def write(batches: Batches) -> Batches:
         task = TaskContext.get()
         assert task is not None
-        fitted = [loaded(str(directory)) for directory in directories]
+        fitted = [loaded(source) for source in sources]
         rows = 0
         with ExitStack() as open_:
             writers: dict[str, pq.ParquetWriter] = {}
@@ -108,12 +109,13 @@ def apply_users(
     """
     schema = StructType([*_schema("fit string"), *_schema(USER_COLUMNS)])
     codes_at, names = str(item_features.absolute()), schema.names
+    sources = [str(directory.absolute()) for directory in directories]
 
     def describe(batches: Batches) -> Batches:
-        for batch in batches:
+        for batch in FlatHistories.chunks(batches):
             flat = FlatHistories.from_batch(batch)
-            for directory in directories:
-                fitted = loaded(str(directory))
+            for source in sources:
+                fitted = loaded(source)
                 own = flat.in_folds(fitted.folds if folds is None else folds)
                 at = fitted.cut if cut is None else cut
                 if cut is not None:

@@ -18,7 +18,7 @@ from recsys_spark.features.apply import ITEM_TABLES, apply_users, write_items
 from recsys_spark.features.fitted import FittedFeatures, Floats
 from recsys_spark.features.item_features import Codes, described_items, event_prices, item_counts, sizes_and_edges
 from recsys_spark.features.subwords import WordPiece
-from recsys_spark.features.text import FIRST_TOKEN, Vocabulary, count_terms, top_terms
+from recsys_spark.features.text import FIRST_TOKEN, Vocabulary, count_terms, stop_list, top_terms
 from recsys_spark.features.user_features import read_demographics, with_attributes
 from recsys_spark.features.word2vec import embed, history_pairs, read_pairs, token_pairs
 from recsys_spark.pipeline.stage import StageContext, StageResult
@@ -96,9 +96,8 @@ class Learned:
     ) -> None:
         fits = tuple(folds)
         self._settings, self._seed, self._scratch = settings, seed, scratch
-        self._terms = _written(
-            count_terms(items, fits, settings.min_token_length, settings.stop_words), scratch / "terms"
-        )
+        stop_words = stop_list(settings.stop_words)
+        self._terms = _written(count_terms(items, fits, settings.min_token_length, stop_words), scratch / "terms")
         known = sizes_and_edges(items, fits, settings.price_bands)
         self.price_edges = {fit: known[fit][1] for fit in fits}
         """Prices that divide the bands."""
@@ -111,7 +110,7 @@ class Learned:
             scratch / "item_pairs",
         )
         self._token_pairs = _written(
-            token_pairs(items, self.vocabularies, settings.min_token_length, settings.stop_words, window),
+            token_pairs(items, self.vocabularies, settings.min_token_length, stop_words, window),
             scratch / "token_pairs",
         )
 

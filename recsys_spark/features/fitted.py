@@ -24,7 +24,7 @@ from recsys_spark.errors import UserError
 from recsys_spark.features.item_features import Codes, price_bands
 from recsys_spark.features.keywords import Weights, tfidf
 from recsys_spark.features.subwords import WordPiece
-from recsys_spark.features.text import FIRST_TOKEN, Tokens, Vocabulary, item_texts, words
+from recsys_spark.features.text import FIRST_TOKEN, Tokens, Vocabulary, item_texts, stop_list, words
 from recsys_spark.features.word2vec import unit
 
 FORMAT = 1
@@ -129,8 +129,8 @@ class FittedFeatures:
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """The token ids of texts."""
-        settings = self.settings
-        return self.vocabulary.encode([words(text, settings.min_token_length, settings.stop_words) for text in texts])
+        least = self.settings.min_token_length
+        return self.vocabulary.encode([words(text, least, self._stop_words) for text in texts])
 
     def text_vectors(self, weights: Weights) -> Floats:
         """[T, D] the mean of each text's token vectors, weighed by TF-IDF, at length 1; zeros where none is known."""
@@ -164,6 +164,10 @@ class FittedFeatures:
             pa.array(price_bands(price, self.price_edges)),
         ]
         return pa.RecordBatch.from_arrays(columns, ITEM_NAMES)
+
+    @cached_property
+    def _stop_words(self) -> frozenset[str]:
+        return stop_list(self.settings.stop_words)
 
     @cached_property
     def _rows(self) -> dict[str, int]:

@@ -60,7 +60,7 @@ def item_counts(histories: DataFrame, folds: Folds) -> DataFrame:
 
 def _count_items(batches: Batches) -> Batches:
     """Counts by item and fold; a user counts once, in the first fold in which he meets the item."""
-    for batch in batches:
+    for batch in FlatHistories.chunks(batches):
         flat = FlatHistories.from_batch(batch)
         if not len(flat.items):
             continue

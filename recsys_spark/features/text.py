@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -35,8 +35,16 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFKC", folded).strip()
 
 
-def words(text: str, min_length: int = 1, stop_words: Collection[str] = ()) -> list[str]:
-    """The runs of letters (with their marks) and digits of a text, normalised; each ideograph is a word of its own."""
+def stop_list(stop_words: Iterable[str]) -> frozenset[str]:
+    """Stop words as `words` takes them: normalised like the tokens that they are compared with."""
+    return frozenset(normalise(word) for word in stop_words)
+
+
+def words(text: str, min_length: int = 1, stop_words: frozenset[str] = frozenset()) -> list[str]:
+    """The runs of letters (with their marks) and digits of a text, normalised; each ideograph is a word of its own.
+
+    `stop_words`, as of `stop_list`, are left out.
+    """
     found = _pattern().findall(normalise(text))
     return [
         word for word in found if (min_length <= len(word) <= LONGEST or _is_ideograph(word)) and word not in stop_words
@@ -124,14 +132,14 @@ class Vocabulary:
         return Tokens(ids=np.array(ids, dtype=np.int64), offsets=offsets.astype(np.int64))
 
 
-def count_terms(items: DataFrame, fits: Sequence[str], min_length: int, stop_words: Collection[str]) -> DataFrame:
+def count_terms(items: DataFrame, fits: Sequence[str], min_length: int, stop_words: frozenset[str]) -> DataFrame:
     """How many of each fit's items have a token, category or brand: (kind, term, a column for each fit).
 
     `items(item_id, title, description, category, brand, events_<fit>)`: an item belongs to the fits in which it has
     events, and one that belongs to none counts nowhere.
     """
     counted = items.mapInArrow(
-        _count_terms(tuple(fits), min_length, frozenset(stop_words)),
+        _count_terms(tuple(fits), min_length, stop_words),
         "kind string, term string, member int, count bigint",
     )
     sums = [
@@ -141,7 +149,7 @@ def count_terms(items: DataFrame, fits: Sequence[str], min_length: int, stop_wor
     return counted.groupBy("kind", "term").agg(*sums)
 
 
-def _count_terms(fits: Sequence[str], min_length: int, stop_words: Collection[str]) -> Callable[[Batches], Batches]:
+def _count_terms(fits: Sequence[str], min_length: int, stop_words: frozenset[str]) -> Callable[[Batches], Batches]:
     def count(batches: Batches) -> Batches:
         for batch in batches:
             counters: Counter[tuple[str, str, int]] = Counter()

@@ -10,7 +10,7 @@ holds the comparison with MLlib's Word2Vec. Items of histories as words: Grbovic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.config.features import Word2Vec
-from recsys_spark.datasets.flat import FlatHistories
+from recsys_spark.datasets.flat import FlatHistories, parts
 from recsys_spark.features.text import FIRST_TOKEN, Vocabulary, item_texts, words
 
-EVENTS_A_CHUNK = 400_000
-"""Events whose pairs a task holds at a time: window times as many."""
+PAIRS_A_CHUNK = 2_000_000
+"""Pairs that a task holds at a time, or those of one user or text."""
 SHIFT = 31
 """A pair (low, high) is the key low << 31 | high; the key of (i, i) holds the total of item i."""
 OVERSAMPLE, POWER_ITERATIONS = 16, 4
@@ -97,45 +97,47 @@ def history_pairs(
 
     `kept` [<= max_items] ascending: the items of each fit that take part; a fit's events are those of its `folds`.
     """
-    fits = tuple(kept)
+    fits, limit = tuple(kept), max(1, PAIRS_A_CHUNK // window)
 
     def count(batches: Batches) -> Batches:
-        for flat in _chunks(batches):
+        for batch in FlatHistories.chunks(batches, limit):
+            flat = FlatHistories.from_batch(batch)
             member = np.stack([np.isin(flat.folds, folds[fit]) & _within(kept[fit], flat.items) for fit in fits])
-            yield _pair_batch(*count_pairs(flat.items, member, flat.offsets, window), fits)
+            keys, weights = count_pairs(flat.items, member, flat.offsets, window)
+            yield _pair_batch(keys, dict(zip(fits, weights.T, strict=True)), fits)
 
     return _summed_pairs(histories.mapInArrow(count, _schema(fits)), fits)
 
 
 def token_pairs(
-    items: DataFrame, vocabularies: Mapping[str, Vocabulary], min_length: int, stop_words: Sequence[str], window: int
+    items: DataFrame, vocabularies: Mapping[str, Vocabulary], min_length: int, stop_words: frozenset[str], window: int
 ) -> DataFrame:
     """Pairs of token ids by fit in the texts of its items: (key, a column for each fit, in that fit's own ids)."""
+    counting = count_token_pairs(vocabularies, min_length, stop_words, window, max(1, PAIRS_A_CHUNK // window))
+    fits = tuple(vocabularies)
+    return _summed_pairs(items.mapInArrow(counting, _schema(fits)), fits)
+
+
+def count_token_pairs(
+    vocabularies: Mapping[str, Vocabulary], min_length: int, stop_words: frozenset[str], window: int, limit: int
+) -> Callable[[Batches], Batches]:
+    """What a task does for `token_pairs`: whole texts at a time, of at most `limit` tokens together, or one."""
     fits = tuple(vocabularies)
 
     def count(batches: Batches) -> Batches:
         for batch in batches:
             texts = [words(text, min_length, stop_words) for text in item_texts(batch)]
-            for place, fit in enumerate(fits):
+            for fit in fits:
                 own = batch.column(f"events_{fit}").to_numpy() > 0
                 tokens = vocabularies[fit].encode([text for text, belongs in zip(texts, own, strict=True) if belongs])
-                member = np.zeros((len(fits), len(tokens.ids)), dtype=np.bool_)
-                member[place] = tokens.ids >= FIRST_TOKEN
-                yield _pair_batch(*count_pairs(tokens.ids, member, tokens.offsets, window), fits)
+                for start, stop in parts(tokens.offsets, limit):
+                    offsets = tokens.offsets[start : stop + 1]
+                    ids = tokens.ids[offsets[0] : offsets[-1]]
+                    known = (ids >= FIRST_TOKEN)[None]
+                    keys, weights = count_pairs(ids, known, offsets - offsets[0], window)
+                    yield _pair_batch(keys, {fit: weights[:, 0]}, fits)
 
-    return _summed_pairs(items.mapInArrow(count, _schema(fits)), fits)
-
-
-def _chunks(batches: Batches) -> Iterator[FlatHistories]:
-    """Whole users, so many that their events stay below EVENTS_A_CHUNK (or one user)."""
-    for batch in batches:
-        ends = batch.column("items").offsets.to_numpy()
-        start = 0
-        while start < batch.num_rows:
-            limit = np.searchsorted(ends, ends[start] + EVENTS_A_CHUNK, side="right") - 1
-            stop = max(start + 1, int(limit))
-            yield FlatHistories.from_batch(batch.slice(start, stop - start))
-            start = stop
+    return count
 
 
 def _within(kept: Ints, items: Ints) -> npt.NDArray[np.bool_]:
@@ -148,13 +150,15 @@ def _schema(fits: Sequence[str]) -> str:
     return ", ".join(["key bigint", *(f"{fit} bigint" for fit in fits)])
 
 
-def _pair_batch(keys: Ints, weights: Ints, fits: Sequence[str]) -> pa.RecordBatch:
-    columns = [pa.array(keys), *(pa.array(np.ascontiguousarray(weights[:, place])) for place in range(len(fits)))]
-    return pa.RecordBatch.from_arrays(columns, ["key", *fits])
+def _pair_batch(keys: Ints, weights: Mapping[str, Ints], fits: Sequence[str]) -> pa.RecordBatch:
+    """The weights of the fits that are named, null for the others."""
+    none = pa.nulls(len(keys), pa.int64())
+    columns = [pa.array(np.ascontiguousarray(weights[fit])) if fit in weights else none for fit in fits]
+    return pa.RecordBatch.from_arrays([pa.array(keys), *columns], ["key", *fits])
 
 
 def _summed_pairs(counted: DataFrame, fits: Sequence[str]) -> DataFrame:
-    return counted.groupBy("key").agg(*[F.sum(fit).alias(fit) for fit in fits])
+    return counted.groupBy("key").agg(*[F.coalesce(F.sum(fit), F.lit(0)).alias(fit) for fit in fits])
 
 
 def read_pairs(directory: Path, counted: DataFrame, fit: str, things: Ints, max_pairs: int) -> Pairs:
@@ -185,13 +189,16 @@ def read_pairs(directory: Path, counted: DataFrame, fit: str, things: Ints, max_
 
 
 def _border(counted: DataFrame, fit: str, max_pairs: int) -> int:
-    """The least weight that keeps at most max_pairs pairs; weights from 1000 on count as one."""
+    """The least weight that keeps at most max_pairs pairs; above the largest where even its pairs are too many.
+
+    What comes to the driver is small: n different weights sum up to n * (n + 1) / 2 at least.
+    """
     low, high = F.shiftright("key", SHIFT), F.col("key").bitwiseAND((1 << SHIFT) - 1)
-    weight = F.least(F.col(fit), F.lit(1000)).alias("weight")
-    rows = counted.where((F.col(fit) > 0) & (low != high)).groupBy(weight).count().collect()
-    total, least = 0, 1001
+    pairs = counted.where((F.col(fit) > 0) & (low != high))
+    rows = pairs.groupBy(F.col(fit).alias("weight")).agg(F.count(F.lit(1)).alias("pairs")).collect()
+    total, least = 0, max((row["weight"] for row in rows), default=0) + 1
     for row in sorted(rows, key=lambda row: -row["weight"]):
-        total += row["count"]
+        total += row["pairs"]
         if total > max_pairs:
             break
         least = row["weight"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -14,11 +15,13 @@ from datetime import date
 from typing import Any
 
 from recsys_spark.config import Config, load_config
+from recsys_spark.config.sources import SECRET
 from recsys_spark.errors import UserError
 from recsys_spark.pipeline.runner import Outcome, Runner
 from recsys_spark.pipeline.stages import STAGES
 
 DONE, FAULT, BAD_INPUT = 0, 1, 2
+COVERED = "***"
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,19 @@ def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
         outcomes = {name: runner.run(stage, parent, reuse=not force) for name, stage in STAGES.items()}
         report = _report(outcomes)
         parent.log_metrics(dict(report.metrics))
-        parent.log_json(config.model_dump(mode="json"), "config.json")
+        parent.log_json(shown(config), "config.json")
     runner.prune()
     return Report(parent.run_id, report.outputs, report.metrics, report.extra)
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """The configuration as it may be read by everybody: what may be a secret is covered."""
+    content = config.model_dump(mode="json")
+    conf = content["spark"]["conf"]
+    content["spark"]["conf"] = {key: COVERED if SECRET.search(key) else value for key, value in conf.items()}
+    if content["tracking"]["uri"]:
+        content["tracking"]["uri"] = re.sub(r"//[^/@]+@", f"//{COVERED}@", content["tracking"]["uri"])
+    return content
 
 
 def _report(outcomes: Mapping[str, Outcome]) -> Report:

@@ -67,11 +67,10 @@ class Landing:
 
     def files(self, day: date) -> list[Landed]:
         """The files that arrived on a day, by name."""
-        number = self.generations().get(day)
-        if number is None:
+        manifests = sorted((self._folder(day) / "manifests").glob("[0-9]*.json"))
+        if not manifests:
             return []
-        content = json.loads((self._folder(day) / "manifests" / f"{number:08d}.json").read_text(encoding="utf-8"))
-        return [Landed(**entry) for entry in content]
+        return [Landed(**entry) for entry in json.loads(manifests[-1].read_text(encoding="utf-8"))]
 
     def path(self, day: date, landed: Landed) -> Path:
         """Where a landed file can be read."""

@@ -33,6 +33,7 @@ def test_a_job_runs_under_spark_submit_from_another_directory_with_the_package_s
     assert again.sort_by(key).equals(shop.table("clean_events").sort_by(key))
 
 
+@pytest.mark.slow
 def test_views_in_the_metastore_show_the_newest_version_to_sql(shop: Shop, tmp_path: Path) -> None:
     """In Spark's embedded metastore; read by another process, with nothing but SQL."""
     metastore = f"jdbc:derby:;databaseName={tmp_path / 'metastore'};create=true"

@@ -59,3 +59,8 @@ def _copies_and_robots(bucket: Bucket, cleaning: Cleaning) -> tuple[NDArray[np.b
     if cleaning.robots.on:
         machines[~copies] = robots(bucket.where(~copies), cleaning.robots)
     return copies, machines
+
+
+def group_rules_on(cleaning: Cleaning) -> bool:
+    """May a group rule send rows to quarantine."""
+    return cleaning.robots.on or cleaning.returns == "net"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.measures import PeakMemory, task_bytes
-from bench.scale import exponents, ratios
+from bench.scale import exponents, measured, of_the_largest, ratios
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = [
@@ -34,12 +34,24 @@ def runs(engine: str, power: float, factor: float) -> list[dict[str, object]]:
 
 
 def test_exponents_are_the_powers_of_the_rows_and_ratios_are_ours_over_theirs() -> None:
-    measured = runs("ours", 1.25, 1e-3) + runs("duckdb", 1.0, 1e-3)
-    found = exponents(measured)
+    made = runs("ours", 1.25, 1e-3) + runs("duckdb", 1.0, 1e-3)
+    found = exponents(made)
     assert (found["ours"]["a"], found["ours"]["b"]) == (1.25, 1.0)
     assert found["duckdb"] == {"a": 1.0, "b": 1.0, "together": 1.0}
-    assert ratios(measured)["10,000"] == {"duckdb": 5.5}  # (10,000 ** 0.25 + 1) / 2
-    assert exponents(measured[:1]) == {}
+    assert ratios(made)["10,000"] == {"duckdb": 5.5}  # (10,000 ** 0.25 + 1) / 2
+    assert exponents(made[:1]) == {}
+    assert {run["rows"] for run in of_the_largest(made, 2)} == {10_000, 50_000}
+    assert exponents(of_the_largest(made, 2))["ours"]["a"] == 1.25
+
+
+def test_what_a_child_tells_and_took_is_measured() -> None:
+    told, memory = measured(
+        [sys.executable, "-c", "import time; a = bytearray(60 << 20); time.sleep(1); print('{}')"], "no"
+    )
+    assert told == {}
+    assert memory["together"] > 60
+    with pytest.raises(SystemExit, match=r"it failed \(exit code 3\)"):
+        measured([sys.executable, "-c", "raise SystemExit(3)"], "it failed")
 
 
 def test_bytes_of_tasks_are_told_by_the_span_in_which_they_ended(tmp_path: Path) -> None:

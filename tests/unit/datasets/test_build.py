@@ -16,7 +16,7 @@ from recsys_spark.config import Config
 from recsys_spark.datasets import build
 from recsys_spark.datasets.histories import refolded
 from recsys_spark.datasets.loader import batches
-from recsys_spark.datasets.split import Cuts
+from recsys_spark.datasets.split import Cuts, Plan
 from recsys_spark.errors import UserError
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.tables.pointer import Commit
@@ -336,8 +336,27 @@ def test_the_facts_say_where_the_cuts_are(made: tuple[Shop, Commit]) -> None:
 
 def test_a_log_of_which_every_event_weighs_nothing_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     events = [("u", "i", "gift", time) for time in (START, VALID, TEST)]
-    with pytest.raises(UserError, match=r"every event weighs 0: .*purchase 1, .*map them to other, view"):
+    with pytest.raises(
+        UserError, match=r"every event that select learns from weighs 0: .*purchase 1, .*map them to other, view"
+    ):
         built(spark, tmp_path, events)
+
+
+@pytest.mark.parametrize(
+    ("heavy", "lighter"), [((0, 0), None), ((0, 2), "select"), ((1, 0), "select")], ids=["train", "test", "backtest"]
+)
+def test_weights_are_asked_of_the_folds_that_a_fit_learns_from(heavy: tuple[int, int], lighter: str | None) -> None:
+    bounds = Cuts(as_of=30, valid_start=10, test_start=20)
+    chosen = [Plan("select", 0, bounds, (0,), 10), Plan("publish", 0, bounds, (0, 1, 2), 30)]
+    told = {
+        (f"fold-{origin}", fold): {"heaviest": float((origin, fold) == heavy)} for origin in (0, 1) for fold in range(3)
+    }
+    if lighter is None:
+        build._require_weights(Config.model_validate(SETTINGS), chosen, told)
+        chosen.append(Plan("backtest-1", 1, bounds, (0,), 10))
+        lighter = "backtest-1"
+    with pytest.raises(UserError, match=f"every event that {lighter} learns from weighs 0"):
+        build._require_weights(Config.model_validate(SETTINGS), chosen, told)
 
 
 def test_the_version_follows_the_settings(tmp_path: Path) -> None:

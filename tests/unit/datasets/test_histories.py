@@ -144,6 +144,14 @@ def test_histories_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "h.parquet", columns=["user_id"])["user_id"].to_pylist() == ["x", "y"]
 
 
+def test_batches_are_cut_by_the_events_of_whole_users() -> None:
+    lists = [[1] * count for count in (2, 0, 3, 9, 1, 0)]
+    batch = pa.RecordBatch.from_pydict({"user_index": list(range(6)), "items": lists}).slice(1)
+    cut = [part.column("user_index").to_pylist() for part in FlatHistories.chunks([batch, batch.slice(4)], 4)]
+    assert cut == [[1, 2], [3], [4, 5], [5]]
+    assert list(FlatHistories.chunks([batch.slice(0, 0)], 4)) == []
+
+
 def histories_of(users: list[list[tuple[int, int]]]) -> FlatHistories:
     """Users' (item, time) pairs; fold 0 before time 100, 1 before 200, then 2."""
     events = [event for user in users for event in user]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recsys_spark.datasets import negatives
 from recsys_spark.datasets.flat import FlatHistories
 from recsys_spark.datasets.negatives import draw_negatives
 
@@ -41,6 +42,14 @@ def test_nobody_gets_an_item_of_the_own_history_even_who_knows_nearly_all() -> N
     tokens = drawn(knowing(*users), [10**6] * 49 + [1], 1.0, 3)
     assert (tokens == np.arange(50)[:, None] + 1).all()
     assert (drawn(knowing([0, 1], [1, 0]), [5, 3], 0.75, 4) == 0).all()
+
+
+def test_chunks_of_rows_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = [[*range(user)] for user in range(1, 8)]  # the last one knows all
+    whole = drawn(knowing(*users), [5, 1, 1, 1, 1, 1, 9], 0.75, 4)
+    monkeypatch.setattr(negatives, "DRAWS_A_CHUNK", 9)  # two rows
+    assert drawn(knowing(*users), [5, 1, 1, 1, 1, 1, 9], 0.75, 4).tobytes() == whole.tobytes()
+    assert drawn(knowing(*users), [1] * 7, 0.75, 0).shape == (7, 0)
 
 
 def test_a_draw_follows_from_seed_user_and_window_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.datasets import build as datasets
 from recsys_spark.errors import UserError
 from recsys_spark.events import cleaning
+from recsys_spark.features import build as features
 from tests.stages import Shop
 
 FIRST = date(2024, 3, 1)
@@ -91,7 +94,7 @@ def content(shop: Shop) -> tuple[list[Any], list[Any]]:
     return sorted(map(repr, clean)), sorted(map(repr, bad))
 
 
-@pytest.mark.parametrize("days", [4, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("days", [5, pytest.param(30, marks=pytest.mark.slow)])
 def test_single_days_a_backfill_and_one_full_run_give_the_same_tables(
     spark: SparkSession, tmp_path: Path, days: int
 ) -> None:
@@ -112,6 +115,34 @@ def test_single_days_a_backfill_and_one_full_run_give_the_same_tables(
 
     all_at_once.run("clean_events", cleaning.run, as_of=until(days // 2))  # a day that is run again
     assert content(all_at_once) == wanted
+
+
+@pytest.mark.slow
+def test_thirty_single_days_of_ids_and_histories_equal_one_full_run(spark: SparkSession, tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    deliver(landing, range(30))
+    split = {"test_days": 5, "valid_days": 5}
+    all_at_once = shop(spark, tmp_path / "full", landing, split=split)
+    all_at_once.run("clean_events", cleaning.run)
+    all_at_once.run("build_features", features.run, as_of=until(29))
+    single = shop(spark, tmp_path / "single", landing, split=split)
+    for day in range(30):
+        single.run("clean_events", cleaning.run, as_of=until(day))
+        single.run("build_features", features.run, as_of=until(day))
+
+    assert keyed(all_at_once) == keyed(single)
+
+
+def keyed(shop: Shop) -> tuple[list[str], list[str]]:
+    """Items and histories by their strings: integer ids may differ, since they are given as ids are met."""
+    items = sorted(map(repr, shop.table("items").drop("item_index").collect()))
+    shop.run("build_datasets", datasets.run, as_of=until(29))
+    names = {row["item_index"]: row["item_id"] for row in shop.table("item_ids").collect()}
+    histories = [
+        repr((row["user_id"], [names[item] for item in row["items"]], row["times"], row["event_types"], row["folds"]))
+        for row in shop.table("histories").collect()
+    ]
+    return items, sorted(histories)
 
 
 def test_what_landed_is_not_asked_for_again(spark: SparkSession, tmp_path: Path) -> None:
@@ -158,3 +189,48 @@ def test_a_bad_day_is_stopped_and_leaves_the_tables_of_yesterday(spark: SparkSes
     deliver(tmp_path / "landing", [1])  # delivered again under the same name, since nothing was made from it
     daily.run("clean_events", cleaning.run, as_of=until(1))
     assert set(before[0]) < set(content(daily)[0])
+
+
+def test_a_broken_file_is_quarantined_once_and_the_next_days_go_on(spark: SparkSession, tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    deliver(landing, range(3))
+    (landing / "2024-03-01" / "empty.csv").touch()
+    daily = shop(spark, tmp_path / "shop", landing, cleaning={"lateness_days": 2})
+    for day in range(3):
+        daily.run("clean_events", cleaning.run, as_of=until(day))
+    at_once = shop(spark, tmp_path / "once", landing, cleaning={"lateness_days": 2})
+    at_once.run("clean_events", cleaning.run)
+
+    broken = [row for row in daily.table("quarantine").collect() if row["reasons"] == ["broken_file"]]
+    assert [row["source_file"] for row in broken] == [f"{landing}/2024-03-01/empty.csv"]
+    assert content(daily) == content(at_once)
+
+
+def test_an_older_date_under_new_rules_keeps_the_later_days_and_nothing_new_changes_nothing(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    landing = tmp_path / "landing"
+    deliver(landing, range(3))
+    daily = shop(spark, tmp_path / "shop", landing, cleaning={"lateness_days": 1})
+    daily.run("clean_events", cleaning.run)
+    daily.run("clean_events", cleaning.run, as_of=until(0), cleaning={"lateness_days": 2})
+    wanted = content(daily)
+    at_once = shop(spark, tmp_path / "once", landing, cleaning={"lateness_days": 2})
+    at_once.run("clean_events", cleaning.run)
+    assert wanted == content(at_once)
+
+    daily.run("clean_events", cleaning.run, cleaning={"lateness_days": 2})
+    assert "nothing has arrived since the last version" in daily.told
+    assert content(daily) == wanted
+
+
+def test_a_landing_that_lost_a_date_is_not_taken_for_the_whole(spark: SparkSession, tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    deliver(landing, range(2))
+    daily = shop(spark, tmp_path / "shop", landing, cleaning={})
+    daily.run("clean_events", cleaning.run)
+    shutil.rmtree(landing / "2024-03-01")
+    shutil.rmtree(next((daily.workspace.root / "landing").glob("*/2024-03-01")))
+
+    with pytest.raises(UserError, match="2024-03-01 and 0 more arrival dates are gone"):
+        daily.run("clean_events", cleaning.run, cleaning={"lateness_days": 2})

@@ -270,6 +270,19 @@ def test_new_items_are_described_without_refitting_and_move_nothing(
     assert files(commit, "select") == before
 
 
+def test_items_without_an_index_are_described_as_the_manual_shows(
+    spark: SparkSession, made: tuple[Shop, Commit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, commit = made
+    monkeypatch.chdir(commit.path("features"))  # where Spark's workers are not
+    columns = "item_id string, title string, description string, category string, brand string, price double"
+    new_items = spark.createDataFrame([("new", "Tea spaceship", None, None, None, None)], columns)
+    described = apply_items(Path("publish"), new_items)
+    assert described.columns[:2] == ["item_id", "tokens"]
+    (row,) = described.collect()
+    assert (row["item_id"], row["keywords"], row["sequence_vector"]) == ("new", ["tea"], None)
+
+
 def test_users_are_described_at_the_cut_and_new_ones_like_any_other(
     spark: SparkSession, made: tuple[Shop, Commit]
 ) -> None:

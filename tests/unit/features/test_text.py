@@ -9,7 +9,7 @@ import pytest
 
 from recsys_spark.errors import UserError
 from recsys_spark.features.subwords import WordPiece
-from recsys_spark.features.text import Vocabulary, item_texts, words
+from recsys_spark.features.text import Vocabulary, item_texts, stop_list, words
 
 
 def test_words_are_runs_of_letters_and_digits_in_one_case_and_one_form() -> None:
@@ -25,7 +25,12 @@ def test_a_letter_keeps_its_marks_and_an_ideograph_is_a_word() -> None:
 
 
 def test_short_endless_and_stop_words_are_left_out() -> None:
-    assert words("a tea for the " + "x" * 65, min_length=2, stop_words=("the", "for")) == ["tea"]
+    assert words("a tea for the " + "x" * 65, min_length=2, stop_words=stop_list(["the", "for"])) == ["tea"]
+
+
+def test_stop_words_are_normalised_like_tokens() -> None:
+    given = ["The", "STRASSE", "\uff46\uff4f\uff52"]  # the last in fullwidth letters
+    assert words("THE tea for the Straße", stop_words=stop_list(given)) == ["tea"]
 
 
 def test_a_title_that_is_only_the_id_says_nothing() -> None:

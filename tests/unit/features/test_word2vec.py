@@ -13,7 +13,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.config.features import Word2Vec
-from recsys_spark.features.word2vec import SHIFT, Pairs, count_pairs, embed, positive_pmi, read_pairs
+from recsys_spark.features.text import Vocabulary
+from recsys_spark.features.word2vec import SHIFT, Pairs, count_pairs, count_token_pairs, embed, positive_pmi, read_pairs
 from recsys_spark.tables.location import spark_path
 
 
@@ -101,6 +102,46 @@ def test_pairs_that_count_most_are_read_whatever_the_files(spark: SparkSession, 
     assert two.totals.tolist() == [13, 8, 13]
     other = read_pairs(tmp_path, counted, "publish", things, max_pairs=10)
     assert (other.weights.tolist(), other.totals.tolist()) == ([1], [0, 1, 1])
+
+
+def test_pairs_of_one_large_weight_are_not_kept_where_they_are_too_many(spark: SparkSession, tmp_path: Path) -> None:
+    key = [n << SHIFT | n + 1 for n in range(10)]
+    pq.write_table(pa.table({"key": key, "select": [5000] * 10}), tmp_path / "pairs.parquet")
+    counted, things = spark.read.parquet(spark_path(tmp_path)), np.arange(11)
+    assert len(read_pairs(tmp_path, counted, "select", things, max_pairs=3).weights) == 0
+    pq.write_table(pa.table({"key": key, "select": [5000] * 8 + [6000, 7000]}), tmp_path / "pairs.parquet")
+    counted = spark.read.parquet(spark_path(tmp_path))
+    assert read_pairs(tmp_path, counted, "select", things, max_pairs=3).weights.tolist() == [6000, 7000]
+
+
+@pytest.mark.parametrize("limit", [1, 5, 1000])
+def test_token_pairs_are_the_same_however_texts_are_cut_into_chunks(limit: int) -> None:
+    draw = Random(8)
+    texts = [[draw.randrange(2, 7) for _ in range(draw.randrange(7))] for _ in range(12)]
+    # The second fit has the items from the fourth on, and numbers the words the other way.
+    names = ["a", "b", "c", "d", "e"]
+    vocabularies = {
+        fit: Vocabulary(tuple(tokens), np.ones(5, dtype=np.int64), 12)
+        for fit, tokens in (("select", names), ("publish", names[::-1]))
+    }
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "item_id": [f"item{n}" for n in range(12)],
+            "title": [" ".join(names[token - 2] for token in text) for text in texts],
+            **{name: pa.nulls(12, pa.string()) for name in ("description", "category", "brand")},
+            "events_select": [1] * 12,
+            "events_publish": [0] * 3 + [1] * 9,
+        }
+    )
+    found: dict[str, Counter[tuple[int, int]]] = {"select": Counter(), "publish": Counter()}
+    for part in count_token_pairs(vocabularies, 1, frozenset(), 2, limit)([batch]):
+        for row in part.to_pylist():
+            for fit, pairs in found.items():
+                pairs[row["key"] >> SHIFT, row["key"] & (2**SHIFT - 1)] += row[fit] or 0
+    for fit, own in (("select", texts), ("publish", [[8 - token for token in text] for text in texts[3:]])):
+        pairs, totals = listed(own, [[True] * len(text) for text in own], 2)
+        expected = {**pairs, **{(token, token): total for token, total in totals.items()}}
+        assert +found[fit] == expected
 
 
 def test_items_of_one_basket_lie_together_and_those_of_two_apart() -> None:

@@ -10,7 +10,7 @@ import pytest
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
 from recsys_spark.pipeline.runner import Runner
-from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
+from recsys_spark.pipeline.stage import Stage, StageContext, StageResult, always, never
 from recsys_spark.tables.pointer import publish
 
 SOURCE = {
@@ -27,8 +27,8 @@ def say(context: StageContext) -> StageResult:
     return StageResult(facts={"newest_event": "2024-03-05T10:00:00", "as_of": str(context.as_of)})
 
 
-CLEAN = Stage("clean_events", (), (), say, dated=False)
-FEATURES = Stage("build_features", ("clean_events",), (), say, append_only=True)
+CLEAN = Stage("clean_events", (), (), say, dated=never)
+FEATURES = Stage("build_features", ("clean_events",), (), say, append_only=always)
 DATASETS = Stage("build_datasets", ("clean_events", "build_features"), (), say)
 
 
@@ -97,7 +97,7 @@ def test_two_writers_that_extend_the_same_ids_do_not_both_publish(workspace: Pat
         return result
 
     with pytest.raises(UserError, match="run it again"):
-        at.run(Stage("build_features", ("clean_events",), (), overtaken, append_only=True))
+        at.run(Stage("build_features", ("clean_events",), (), overtaken, append_only=always))
     newest = at.workspace.latest("build_features")
     assert newest is not None
     assert newest.run_id == "r"
