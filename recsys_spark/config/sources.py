@@ -11,6 +11,7 @@ from recsys_spark.config.section import Section
 
 SECRET = re.compile(r"(?i)passw|secret|token|credential|access.?key")
 """Names of settings whose values nobody may read."""
+HELD = "options hold a password; put it into an environment variable and name that password_env"
 EVENT_COLUMNS = ("user_id", "item_id", "event_time", "event_type", "quantity", "price", "order_id")
 REQUIRED_COLUMNS = frozenset({"user_id", "item_id", "event_time", "event_type"})
 PASSWORD_IN_URL = re.compile(r"passw|pwd=|//[^/@?]*:[^/@?]*@|:[^/@:]+/[^@]+@", re.IGNORECASE)
@@ -64,7 +65,9 @@ class Files(Section):
     @classmethod
     def _no_secrets(cls, options: dict[str, str]) -> dict[str, str]:
         for name in options:
-            if SECRET.search(name) and name.lower() != "password_env":
+            if name.lower() == "password":
+                raise ValueError(HELD)
+            if SECRET.search(name):
                 raise ValueError(f"options.{name} would be a secret in a file that is logged; set it as spark-submit's")
         return options
 
@@ -98,8 +101,8 @@ class Files(Section):
         options = {name.lower(): value for name, value in self.options.items()}
         if "url" not in options:
             raise ValueError("options lacks url; jdbc needs one, such as jdbc:postgresql://host/database")
-        if "password" in options or PASSWORD_IN_URL.search(options["url"]):
-            raise ValueError("options hold a password; put it into an environment variable and name that password_env")
+        if PASSWORD_IN_URL.search(options["url"]):
+            raise ValueError(HELD)
         for name in ("dbtable", "query"):
             if name in options:
                 raise ValueError(f"options.{name} is not used; path names the table")
