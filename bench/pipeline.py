@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from bench.measures import PeakMemory  # noqa: E402
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def measure(config: str, workspace: Path) -> dict[str, float]:
         peak = PeakMemory(job.pid)
         peak.start()
         output, _ = job.communicate()
-        peak.stop()
+        memory = peak.stop()
     wall = time.monotonic() - started
     if job.returncode:
         raise SystemExit(f"the job ended with exit code {job.returncode}")
@@ -57,7 +59,7 @@ def measure(config: str, workspace: Path) -> dict[str, float]:
     events = metrics["rows_in"]
     return {
         "wall_seconds": wall,
-        "peak_memory_mb": peak.most / 2**20,
+        "peak_memory_mb": memory["together"],
         **{f"{name}_seconds": stage["seconds"] for name, stage in stages.items()},
         "clean_events_per_second": events / stages["clean_events"]["seconds"],
         "build_datasets_events_per_second": events / stages["build_datasets"]["seconds"],
@@ -68,49 +70,6 @@ def measure(config: str, workspace: Path) -> dict[str, float]:
         },
         "recommend_users_per_second": metrics["users_per_second"],
     }
-
-
-class PeakMemory(threading.Thread):
-    """Samples the memory of a process and all its descendants (proportional set size, so shared pages count once)."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.most = 0
-        self._pid = pid
-        self._done = threading.Event()
-
-    def run(self) -> None:
-        """Sample until stopped."""
-        while not self._done.wait(0.5):
-            self.most = max(self.most, sum(_memory(pid) for pid in _tree(self._pid)))
-
-    def stop(self) -> None:
-        """End the sampling."""
-        self._done.set()
-        self.join()
-
-
-def _tree(root: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(entry))
-    found = [root]
-    for pid in found:
-        found += parents.get(pid, [])
-    return found
-
-
-def _memory(pid: int) -> int:
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

@@ -57,14 +57,14 @@ def land(
             progress(f"{where}: landed {day} ({len(files):,} files)")
 
 
-def landed_source(source: Source, landing: Landing, days: Sequence[date]) -> tuple[Source, list[RawFile]]:
+def landed_source(source: Source, landing: Landing, days: Sequence[date]) -> tuple[Source, tuple[RawFile, ...]]:
     """How the landed copies of some days are read."""
-    files = [
+    files = tuple(
         RawFile(path=spark_path(path), name=name, arrival=day)
         for day in days
         for landed in landing.files(day)
         for path, name in _members(landing.path(day, landed), landed.name)
-    ]
+    )
     if _is_table(source):
         return source.model_copy(update={"format": "parquet", "options": {}}), files
     # What chose the files among others does not know the names and times of their copies.
@@ -133,7 +133,7 @@ def _delivered(spark: SparkSession, file: RawFile) -> Delivered:
     local = _local(file)
     if local is not None:
         state, source = local.stat(), local
-        return Delivered(file.name, f"{state.st_size} {state.st_mtime_ns}", lambda to: _copy_file(source, to))
+        return Delivered(file.name, f"{state.st_size} {state.st_mtime_ns}", lambda to: shutil.copyfile(source, to))
     remote, system = _remote(spark, file)
     status = system.getFileStatus(remote)
 
@@ -142,10 +142,6 @@ def _delivered(spark: SparkSession, file: RawFile) -> Delivered:
         system.copyToLocalFile(False, remote, jvm.org.apache.hadoop.fs.Path(f"file://{to}"), True)
 
     return Delivered(file.name, f"{status.getLen()} {status.getModificationTime()}", fetch)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
 
 
 def _rows(

@@ -32,7 +32,7 @@ from recsys_spark.events.rows import BETWEEN, FILE, HASH, ORDER, RAW, WHY
 from recsys_spark.events.rules.groups import GROUP_REASONS, group_rules_on
 from recsys_spark.events.rules.lookups import Lookups
 from recsys_spark.events.rules.rows import REASONS
-from recsys_spark.events.sources import Broken, source_files
+from recsys_spark.events.sources import Broken
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.pipeline.stage import StageContext, StageResult
 from recsys_spark.tables.location import spark_path
@@ -75,7 +75,7 @@ def run(context: StageContext) -> StageResult:
                 shutil.rmtree(path)
     metrics = publish_report(context, report)
     if report["unknown_event_types"]:
-        context.progress(f"events of unknown types count as other: {_unknown_types(report)}")
+        context.progress(f"events of unknown types count as other: {_named(report['unknown_event_types'])}")
     shutil.rmtree(context.run_directory / "scratch", ignore_errors=True)
     span = time_span(context.run_directory / "clean_events")
     newest = None if span is None else iso_time(span[1])
@@ -270,9 +270,7 @@ def _without_broken(context: StageContext, todo: Plan, error: BrokenFile) -> Pla
     """The plan without the files that cannot be read. Raises the error where none is found or none is left."""
     checked = {}
     for reading in todo.readings:
-        files = reading.files
-        if files is None and reading.source.format not in ("table", "jdbc"):
-            files = tuple(source_files(context.spark, reading.source, reading.key))
+        files = reading.listed if reading.files is None else reading.files
         none = Checked(files or (), ())
         checked[reading.key] = check_files(context.spark, reading.source, files) if files else none
     better = todo.with_files(checked)
@@ -311,10 +309,6 @@ def _known_reasons(config: Config) -> set[str]:
     """Every reason that a row of these sources can have."""
     joins = [f"without_{join.name}" for source in config.source for join in source.join]
     return {*REASONS, *GROUP_REASONS, BROKEN, *joins, *(name for source in config.source for name in source.reject)}
-
-
-def _unknown_types(report: dict[str, Any]) -> str:
-    return _named(report["unknown_event_types"])
 
 
 def _named(unknown: dict[str, Any]) -> str:

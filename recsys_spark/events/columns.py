@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -172,7 +174,7 @@ def check_timestamp_format(frame: DataFrame, source: Source, where: str) -> None
         return
     try:
         frame.sparkSession.range(1).select(F.try_to_timestamp(F.lit("x"), F.lit(source.timestamp_format))).collect()
-    except Exception as error:
+    except (PySparkException, Py4JError) as error:
         message = " ".join(str(error).split("SQLSTATE")[0].split())
         raise UserError(f"{where}: timestamp_format {source.timestamp_format!r} cannot be used: {message}") from None
 
@@ -214,7 +216,7 @@ def _time(column: Column, type_: DataType, pattern: str | None) -> Column:
     if isinstance(type_, NumericType):
         return _since_1970(column.try_cast("bigint"))
     # Spark would also read "8:26" as that time of today, and "2024-05" as a day: year, month and day must be there. A
-    # regular expression would say so at five times the cost.
+    # regular expression would say so too, but costs more for each row.
     dashes = [F.substring(text, place, 1) == "-" for place in (5, 7, 8)]
     iso = F.when(dashes[0] & (dashes[1] | dashes[2]), text.try_cast("timestamp"))
     return iso.when(text.rlike(EPOCH), _since_1970(text.try_cast("bigint")))

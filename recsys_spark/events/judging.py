@@ -69,7 +69,7 @@ def judge(
         if reading.files is not None and not reading.files:
             continue
         try:
-            raw = read_source(context.spark, source, index, reading.key, check, reading.files)
+            raw = read_source(context.spark, source, index, reading.key, check, reading.files, reading.listed)
         except NothingReadable as error:
             if reading.files is None:
                 raise

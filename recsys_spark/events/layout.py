@@ -42,18 +42,15 @@ def bucket_count(text_bytes: int, slots: int) -> int:
     return max(2 * slots, -(-text_bytes // BUCKET_BYTES))
 
 
-def carry(before: Path, now: Path, leave: Collection[str]) -> int:
-    """Link the files of one table's version into the next, but for those of the labels in `leave`; their number.
+def carry(before: Path, now: Path, leave: Collection[str]) -> None:
+    """Link the files of one table's version into the next, but for those of the labels in `leave`.
 
     A label is what stands before the first dot of a name: an event date or `arrival-<date>`.
     """
-    carried = 0
     for path in sorted(before.glob("*.parquet")):
         label = path.name.partition(".")[0]
         if label not in leave and label != "empty":
             os.link(path, now / path.name)
-            carried += 1
-    return carried
 
 
 def time_span(directory: Path) -> tuple[int, int] | None:

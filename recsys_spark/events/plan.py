@@ -34,6 +34,8 @@ class Reading:
     source: Source
     files: tuple[RawFile, ...] | None
     """The files to read; None: what the source's paths name."""
+    listed: tuple[RawFile, ...] | None = None
+    """What the paths name, so that it is listed once; None for a table, and where `files` are given."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,22 @@ def plan(context: StageContext) -> Plan:
     slots = context.spark.sparkContext.defaultParallelism
     keys = ["source" if len(config.source) == 1 else f"source[{index}]" for index in range(len(config.source))]
     if not config.daily:
-        readings = tuple(Reading(key, source, None) for key, source in zip(keys, config.source, strict=True))
+        readings = tuple(_whole(context, key, source) for key, source in zip(keys, config.source, strict=True))
         buckets = config.tables.buckets or bucket_count(sum(_text_bytes(context, each) for each in readings), slots)
         return Plan(readings, EVERYTHING, buckets, None, {"buckets": buckets})
+    return _daily_plan(context, keys, slots)
+
+
+def _whole(context: StageContext, key: str, source: Source) -> Reading:
+    """A source that is read as its paths name it."""
+    if source.format in ("table", "jdbc"):
+        return Reading(key, source, None)
+    return Reading(key, source, None, tuple(source_files(context.spark, source, f"{key} {', '.join(source.paths)}")))
+
+
+def _daily_plan(context: StageContext, keys: Sequence[str], slots: int) -> Plan:
+    """The plan of a run that takes in what has arrived since the version before."""
+    config = context.config
     rules = _rules(context)
     published = context.previous if context.previous and "taken_in" in context.previous.facts else None
     had = {date.fromisoformat(day) for day in published.facts["taken_in"]} if published else set()
@@ -136,14 +151,15 @@ def plan(context: StageContext) -> Plan:
     scope = scope_of(known, new, config.cleaning)
     assert scope.arrivals is not None
     readings = tuple(
-        Reading(key, *_landed(source, landing, scope.arrivals))
+        Reading(key, *landed_source(source, landing, scope.arrivals))
         for key, source, landing in zip(keys, config.source, landings, strict=True)
     )
-    # A delivery that this run does not take in stays new: its date keeps the manifest that was taken in before.
+    # A delivery that this run does not take in stays new: its date keeps the manifest that was taken in before, or 0.
     old = [{}] * len(generations) if before is None else before.facts["arrivals"]
+    fresh = set(new)
     taken = [
-        {day: number if day in set(new) else was[day.isoformat()] for day, number in each.items() if day in known}
-        for each, was in zip(generations, _padded(old, generations, set(new)), strict=True)
+        {day: number if day in fresh else was.get(day.isoformat(), 0) for day, number in each.items() if day in known}
+        for each, was in zip(generations, old, strict=True)
     ]
     facts = {
         "buckets": buckets,
@@ -164,21 +180,6 @@ def _land(context: StageContext, keys: Sequence[str], published: set[date]) -> l
     return landings
 
 
-def _landed(source: Source, landing: Landing, days: Sequence[date]) -> tuple[Source, tuple[RawFile, ...]]:
-    as_read, files = landed_source(source, landing, days)
-    return as_read, tuple(files)
-
-
-def _padded(
-    old: Sequence[Mapping[str, int]], generations: Sequence[Mapping[date, int]], new: set[date]
-) -> list[dict[str, int]]:
-    """The manifests taken in before, and where a source had none for a date that others had, number 0."""
-    return [
-        {day.isoformat(): was.get(day.isoformat(), 0) for day in each if day not in new}
-        for each, was in zip(generations, old, strict=True)
-    ]
-
-
 def _rules(context: StageContext) -> str:
     """What the clean days depend on besides the rows: the configured rules and this code."""
     config = context.config
@@ -193,10 +194,8 @@ def _rules(context: StageContext) -> str:
 
 def _text_bytes(context: StageContext, reading: Reading) -> int:
     """Text that a source holds, roughly; a table's is not known: as if it were small."""
-    if reading.source.format in ("table", "jdbc"):
-        return 0
-    files = source_files(context.spark, reading.source, f"{reading.key} {', '.join(reading.source.paths)}")
-    return sum(file_bytes(context.spark, file) * text_factor(reading.source.format, file.name) for file in files)
+    format_ = reading.source.format
+    return sum(file_bytes(context.spark, file) * text_factor(format_, file.name) for file in reading.listed or ())
 
 
 def _landed_bytes(sources: Sequence[Source], landings: Sequence[Landing], days: Sequence[date]) -> int:

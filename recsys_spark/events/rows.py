@@ -27,8 +27,8 @@ from recsys_spark.errors import UserError
 CORRUPT = "_corrupt_record"
 """The text of a row that does not fit its file's format, else null."""
 WHY = "_why"
-"""The reasons against a row as one text, BETWEEN them: Spark sends arrays that are mostly null to Python in time that
-grows with the square of the batch, and does not compile what builds them."""
+"""The reasons against a row as one text, BETWEEN them: Spark takes long to send Python arrays that are
+mostly null, the longer the larger its batches are, and does not compile what builds them."""
 BETWEEN = "\x1f"
 RAW = "_raw_row"
 """The row as text: the corrupt record, or the row's columns as JSON."""

@@ -65,19 +65,21 @@ def read_source(
     key: str = "source",
     check: Check | None = None,
     only: Sequence[RawFile] | None = None,
+    listed: Sequence[RawFile] | None = None,
 ) -> Raw:
     """The rows of a source or catalogue with its own columns and those of `events.rows.INTERNAL`, and what is broken.
 
     csv and json: every own column is a string. parquet, table, jdbc and package: columns as they are. `key` is the name
     in the configuration that errors are told by; `check(frame, where)` may refuse each group of files of one shape.
-    With `only`, exactly those files are read, which may be copies. A file that cannot be read, or lacks what the others
+    With `only`, exactly those files are read, which may be copies; `listed` is what `source_files` gave, where it is
+    known. A file that cannot be read, or lacks what the others
     have, is among the broken; what is broken further inside shows in actions (`file_errors`). Raises BrokenFile where
     such a file is met already, and UserError where a package, table or mapped column is missing, or nothing is left.
     """
     where = f"{key} {', '.join(files.paths)}"
     check = check or (lambda frame, label: None)
     try:
-        raw = _read(spark, files, index, where, check, only)
+        raw = _read(spark, files, index, where, check, only, listed)
         frame = raw.frame
         if isinstance(files, Source) and files.join:
             frame = with_joins(frame, files, where, partial(_read_join, spark))
@@ -95,7 +97,13 @@ def read_source(
 
 
 def _read(
-    spark: SparkSession, files: Files, index: int, where: str, check: Check, only: Sequence[RawFile] | None
+    spark: SparkSession,
+    files: Files,
+    index: int,
+    where: str,
+    check: Check,
+    only: Sequence[RawFile] | None,
+    listed: Sequence[RawFile] | None = None,
 ) -> Raw:
     if files.format in ("table", "jdbc"):
         frame = read_jdbc(spark, files, where) if files.format == "jdbc" else _read_table(spark, files, where)
@@ -104,7 +112,8 @@ def _read(
         if not joined_columns(files):
             check(frame, where)
         return Raw(with_row_text(_with_arrival_column(frame, files, where), index), text=tuple(available))
-    raw_files = source_files(spark, files, where) if only is None else list(only)
+    known = listed if only is None else only
+    raw_files = source_files(spark, files, where) if known is None else list(known)
     if not raw_files:
         raise UserError(f"{where}: there is no file to read")
     if files.format == "package":

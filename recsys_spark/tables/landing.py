@@ -33,7 +33,7 @@ class Delivered:
     """What the world calls it: its path where it was delivered."""
     stamp: str
     """Its size and time there, or whatever else changes when its content does."""
-    copy: Callable[[Path], None]
+    copy: Callable[[Path], object]
     """Writes its content to a path: a file, or a directory of files."""
 
 

@@ -135,7 +135,8 @@ def test_the_same_inputs_and_date_give_the_same_tables_with_more_processes_and_a
 def test_every_job_alone_gives_what_the_pipeline_gives(shop: Shop, tmp_path: Path) -> None:
     settings = ("--set", f"workspace={tmp_path / 'w'}", "--set", "models=[popularity, repurchase, item_knn, ease]")
     jobs = (
-        "clean_events", "build_features", "build_datasets", "train_models", "evaluate_models", "fuse_recommendations",
+        "clean_events", "build_features", "build_datasets", "fit_features", "train_models", "evaluate_models",
+        "fuse_recommendations",
     )  # fmt: skip
     outputs: dict[str, str] = {}
     for job in jobs:
