@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from recsys_spark.datasets.flat import FlatHistories
 from recsys_spark.datasets.sequences import first_occurrences
 from recsys_spark.datasets.split import TEST, TRAIN, VALID
-from recsys_spark.datasets.tasks import new_file, read_columns
+from recsys_spark.datasets.tasks import read_columns
 from recsys_spark.datasets.vocabulary import add_counts
+from recsys_spark.tables.files import new_file
 
 COLD = pa.schema(
     [

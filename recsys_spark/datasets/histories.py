@@ -20,8 +20,9 @@ from pyspark.sql import functions as F
 
 from recsys_spark.datasets.flat import FlatHistories, Ints
 from recsys_spark.datasets.split import Cuts
-from recsys_spark.datasets.tasks import new_file, read_columns
+from recsys_spark.datasets.tasks import read_columns
 from recsys_spark.events.types import EVENT_TYPES
+from recsys_spark.tables.files import new_file
 
 COLUMNS = ("user_id", "item_id", "event_type", "event_time")
 EVENTS_A_ROW_GROUP = 1_000_000

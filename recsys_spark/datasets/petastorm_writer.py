@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_spark.datasets.flat import Ints
-from recsys_spark.datasets.tasks import new_file
+from recsys_spark.tables.files import new_file
 
 KEY, TIE = "_key", "_tie"
 """Of each loose row: the hash that it is sorted by, and what decides between equal hashes of a user."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -47,7 +44,7 @@ def run_tasks(
 ) -> Totals:
     """Run work(0) .. work(parts - 1) in Spark tasks; what they tell, put together by (name, number).
 
-    Spark may run a part twice: it has to write the same files again, by `new_file`.
+    Spark may run a part twice: it has to write the same files again, by `tables.files.new_file`.
     """
     names = [field.name for field in fields(Told)]
 
@@ -80,17 +77,6 @@ def tasks_for(spark: SparkSession, parts: int, size: int = 0) -> int:
     """How many tasks to do parts of `size` bytes in: many small parts share one."""
     cores = int(spark.sparkContext.defaultParallelism)
     return max(1, min(parts, max(TASKS_A_CORE * cores, -(-size // TASK_BYTES))))
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A place to write to, which becomes `path` when all went well: no reader and no retry sees half a file."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_columns(directory: Path, columns: Sequence[str]) -> pa.Table:

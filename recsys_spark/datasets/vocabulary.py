@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from recsys_spark.datasets.flat import FlatHistories, Ints, hashed
 from recsys_spark.datasets.split import Cuts
-from recsys_spark.datasets.tasks import Told, new_file, read_columns
+from recsys_spark.datasets.tasks import Told, read_columns
+from recsys_spark.tables.files import new_file
 
 HELD = 64
 """Vocabularies that a Python worker holds: more than a run has plans, three fits and at most 24 backtests."""

@@ -6,11 +6,9 @@ Everything here is Arrow and numpy on the rows of one bucket, within one task: a
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_spark.config.cleaning import Cleaning
-from recsys_spark.events.layout import ALL_DAYS, file_name
+from recsys_spark.events.layout import ALL_DAYS, DAY_MICROS, EPOCH, day_name, file_name
 from recsys_spark.events.report.counts import bucket_counts
 from recsys_spark.events.rows import FILE, HASH, ORDER
 from recsys_spark.events.rules.bucket_rows import Bucket, type_codes
 from recsys_spark.events.rules.groups import group_rules
+from recsys_spark.tables.files import new_file
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-DAY_MICROS = 86_400_000_000
-EPOCH = date(1970, 1, 1)
 ARRIVED = "arrival_date"
 REJECTED = pa.schema(
     [
@@ -199,7 +196,7 @@ def clean_bucket(batches: Iterable[pa.RecordBatch], number: int, writing: Writin
         stays, near, rejected = (mask & np.isin(days, wanted) for mask in (stays, near, rejected))
         copied_days = copied_days[np.isin(copied_days, wanted)]
         for day in np.unique(days[stays]).tolist():
-            path = Path(writing.clean) / file_name((EPOCH + timedelta(days=day)).isoformat(), number)
+            path = Path(writing.clean) / file_name(day_name(day), number)
             _write(clean.filter(pa.array(stays & (days == day))), path)
         clean = clean.filter(pa.array(stays))
     if clean.num_rows:
@@ -226,6 +223,5 @@ def _write(table: pa.Table, path: Path) -> None:
     """Write one file; without Arrow's own schema in it, so that every reader sees plain strings."""
     if not table.num_rows:
         return
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    pq.write_table(table, temporary, compression="zstd", store_schema=False, row_group_size=1 << 20)
-    os.replace(temporary, path)
+    with new_file(path) as place:
+        pq.write_table(table, place, compression="zstd", store_schema=False, row_group_size=1 << 20)

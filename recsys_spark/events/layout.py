@@ -10,16 +10,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 ALL_DAYS = "all"
+EPOCH = date(1970, 1, 1)
+DAY_MICROS = 86_400_000_000
 NAME = re.compile(r"(?P<label>all|\d{4}-\d{2}-\d{2})\.bucket-(?P<bucket>\d{4,})\.parquet")
 BUCKET_BYTES = 64 << 20
 """Bytes of plain text, about a million rows, for which one more bucket is made."""
 TEXT_BYTES = {"parquet": 4, "package": 4, "csv": 1, "json": 1}
 """Bytes of text that a byte of a file of each format stands for, roughly; gz counts as Parquet does."""
+
+
+def day_name(days: int) -> str:
+    """The date of so many days since 1970, as files are named by it."""
+    return (EPOCH + timedelta(days=days)).isoformat()
 
 
 def file_name(label: str, bucket: int) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from datetime import date, timedelta
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_spark.events.layout import ALL_DAYS
+from recsys_spark.events.layout import ALL_DAYS, DAY_MICROS, day_name
 from recsys_spark.events.rows import BETWEEN, FILE, RAW, WHY
+from recsys_spark.tables.files import new_file
 
 QUARANTINE = pa.schema(
     [
@@ -25,8 +24,6 @@ QUARANTINE = pa.schema(
         ("arrival_date", pa.date32()),
     ]
 )
-EPOCH = date(1970, 1, 1)
-DAY_MICROS = 86_400_000_000
 ROWS_HELD = 20_000
 """Rows of a label that a task holds before it writes them."""
 
@@ -41,7 +38,8 @@ class QuarantineFiles:
     def __init__(self, directory: Path, name: str, run_id: str, late: int, ahead: int, daily: bool) -> None:
         self._directory, self._name, self._run_id = directory, name, run_id
         self._late, self._ahead, self._daily = late, ahead, daily
-        self._writers: dict[str, tuple[pq.ParquetWriter, Path]] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._files = ExitStack()
         self._held: dict[str, list[pa.RecordBatch]] = {}
 
     def add(self, rows: pa.RecordBatch) -> None:
@@ -75,19 +73,16 @@ class QuarantineFiles:
         """Write what is held, and give the files their names."""
         for label in list(self._held):
             self._flush(label)
-        for label, (writer, temporary) in self._writers.items():
+        for writer in self._writers.values():
             writer.close()
-            os.replace(temporary, self._directory / f"{label}.{self._name}.parquet")
+        self._files.close()
 
     def _labels(
         self, days: npt.NDArray[np.int64], timed: npt.NDArray[np.bool_], arrivals: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.object_]:
         in_time = timed & (arrivals - days <= self._late) & (days - arrivals <= self._ahead)
         keys, places = np.unique(np.where(in_time, days, -1 - arrivals), return_inverse=True)
-        names = [
-            (EPOCH + timedelta(days=key)).isoformat() if key >= 0 else f"arrival-{EPOCH + timedelta(days=-1 - key)}"
-            for key in keys.tolist()
-        ]
+        names = [day_name(key) if key >= 0 else f"arrival-{day_name(-1 - key)}" for key in keys.tolist()]
         return np.array(names, dtype=object)[places]
 
     def _flush(self, label: str) -> None:
@@ -95,9 +90,9 @@ class QuarantineFiles:
         if not held:
             return
         if label not in self._writers:
-            temporary = self._directory / f".{label}.{self._name}.{uuid.uuid4().hex}"
-            self._writers[label] = (pq.ParquetWriter(temporary, QUARANTINE, compression="zstd"), temporary)
-        self._writers[label][0].write_table(pa.Table.from_batches(held))
+            place = self._files.enter_context(new_file(self._directory / f"{label}.{self._name}.parquet"))
+            self._writers[label] = pq.ParquetWriter(place, QUARANTINE, compression="zstd")
+        self._writers[label].write_table(pa.Table.from_batches(held))
 
 
 def split_bad(batch: pa.RecordBatch, columns: list[str]) -> tuple[pa.RecordBatch, pa.RecordBatch]:

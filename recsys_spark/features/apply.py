@@ -15,10 +15,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType, _parse_datatype_string
 
 from recsys_spark.datasets.flat import FlatHistories
-from recsys_spark.datasets.tasks import new_file
 from recsys_spark.events.catalogue import DESCRIBED
 from recsys_spark.features.fitted import ITEM_COLUMNS, FittedFeatures, loaded
 from recsys_spark.features.user_features import USER_COLUMNS, item_codes, user_rows
+from recsys_spark.tables.files import new_file
 from recsys_spark.tables.schemas import TABLES
 
 ITEM_TABLES = ("item_features", "item_tokens", "item_keywords", "item_vectors")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from recsys_spark.tables.files import new_file
 from recsys_spark.tables.location import spark_path
 
 ID_COLUMNS = ("user_id", "item_id")
@@ -149,9 +149,8 @@ def _bucket_first_days(files: Sequence[str], as_of: datetime | None, directory: 
             }
         )
         # A task may run twice, even at once: each attempt writes the same rows and puts them in place whole.
-        attempt = directory / column / f".{uuid.uuid4().hex}"
-        pq.write_table(rows, attempt)
-        os.replace(attempt, directory / column / name)
+        with new_file(directory / column / name) as place:
+            pq.write_table(rows, place)
         counts[column] = rows.num_rows
     return {**counts, "events": int(known.sum())}
 
