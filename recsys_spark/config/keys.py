@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -38,7 +38,9 @@ def keys(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Key]:
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds: itself, an optional one, or a list of them."""
+    """The section that a field holds: itself, an optional one, or a list of them; a mapping's values have no keys."""
+    if get_origin(annotation) is dict:
+        return None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for argument in get_args(annotation) if (found := section_of(argument))), None)

@@ -26,7 +26,7 @@ def load_config(paths: Sequence[str], overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise UserError(f"configuration {', '.join(paths)}: {_one_line(error)}") from None
+        raise UserError(f"configuration {', '.join(paths)}: {one_line(error)}") from None
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
             into[key] = value
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
+    """What is wrong with which key."""
     problems = []
     for detail in error.errors():
         where = ".".join(str(part) for part in detail["loc"]) or "configuration"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
+from recsys_spark.config.neural import GRU, LSTM, MFN, Bert, KimCNN, Neural, SASRec, TwoTower
+from recsys_spark.config.section import Positive, PositiveFloat, Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+MOST_EASE_ITEMS = 20_000
+"""EASE's inverse of more items takes the driver too much memory (twice 1.6 GB at 20,000) and time."""
 
 
 class Popularity(Section):
@@ -16,6 +19,41 @@ class Popularity(Section):
 
     half_life_days: PositiveFloat = 7.0
     """Days after which an event counts half."""
+
+
+class Trending(Section):
+    """How much faster than before an item sells: its recent count against the one that its long-run count foretells."""
+
+    half_life_days: PositiveFloat = 7.0
+    """Days after which an event counts half in the recent count."""
+    long_half_life_days: PositiveFloat = 60.0
+    """Days after which an event counts half in the long-run count; more than `half_life_days`."""
+    smoothing: PositiveFloat = 10.0
+    """Events of prior strength with which a rise is drawn to none: the more, the more events an item needs."""
+
+    @model_validator(mode="after")
+    def _longer(self) -> Trending:
+        if self.long_half_life_days <= self.half_life_days:
+            raise ValueError("long_half_life_days must be more than half_life_days")
+        return self
+
+
+class SegmentPopularity(Section):
+    """Popularity among users like this one, drawn to that among all; the segment is read off the history."""
+
+    segment_by: Literal["category", "activity"] = "category"
+    """`category`: users by the category of the largest decayed weight in their history; `activity`: by how much they
+    did lately."""
+    max_categories: Annotated[int, Field(gt=0, le=200)] = 50
+    """Categories that make a segment: those of most events; users of the others get what is popular among all."""
+    activity_levels: Annotated[int, Field(gt=1, le=20)] = 4
+    """Segments by activity, of about as many users each."""
+    half_life_days: PositiveFloat = 7.0
+    """Days after which an event counts half in what is popular."""
+    history_half_life_days: PositiveFloat = 90.0
+    """Days after which an event counts half in what a user's segment is."""
+    smoothing: PositiveFloat = 100.0
+    """Events of prior strength with which a segment's shares are drawn to those among all users."""
 
 
 class Repurchase(Section):
@@ -42,88 +80,55 @@ class ItemKNN(Section):
     """Days after which an event of the history counts half at scoring."""
 
 
+class ContentKNN(Section):
+    """Item-based nearest neighbours by the words of title, description, category and brand (TF-IDF, cosine)."""
+
+    neighbours: Positive = 100
+    """Neighbours kept of each item."""
+    max_word_items: Annotated[int, Field(gt=1, le=100_000)] = 5000
+    """Words of more items are passed over: they tell little apart, and cost grows with the square of a word's items."""
+    keywords: Annotated[int, Field(ge=0, le=20)] = 5
+    """Keywords of an item among which words in common are looked for, to be named in the reason."""
+    half_life_days: PositiveFloat = 90.0
+    """Days after which an event of the history counts half at scoring."""
+
+
+class ALS(Section):
+    """Matrix factorisation of implicit feedback by alternating least squares (Hu, Koren and Volinsky 2008; MLlib)."""
+
+    rank: Annotated[int, Field(gt=0, le=1024)] = 64
+    """Width of the factors."""
+    reg: PositiveFloat = 0.1
+    """Ridge penalty, times the number of a user's (or an item's) pairs, as MLlib has it."""
+    alpha: PositiveFloat = 10.0
+    """A pair of weight w counts 1 + alpha w times as much as one that never was."""
+    iterations: Annotated[int, Field(gt=0, le=100)] = 10
+    """Rounds of users, then items."""
+    half_life_days: PositiveFloat | None = 90.0
+    """Days after which an event of the history counts half at scoring; null: events weigh as they are."""
+
+
 class Ease(Section):
     """EASE: closed-form item-item regression (Steck 2019) on the most popular items."""
 
-    max_items: Annotated[int, Field(gt=1, le=20000)] = 4000
-    """Most popular items that take part; cost grows with its cube, memory with its square (4 bytes each, twice)."""
+    max_items: Annotated[int, Field(gt=1)] = 4000
+    """Most popular items that take part, at most 20,000; cost grows with its cube, memory with its square (4 bytes
+    each, twice). Items of a larger catalogue that do not take part are never recommended by it; item_knn and als cover
+    a catalogue of any size."""
     l2: PositiveFloat = 200.0
     """Ridge penalty."""
     half_life_days: PositiveFloat = 90.0
     """Days after which an event of the history counts half at scoring."""
 
-
-class Neural(Section):
-    """A recommender composed of a user encoder, an item encoder, a scorer and a loss."""
-
-    user_encoder: Literal["mean", "gru"]
-    """How the history becomes a user vector: causal mean of item vectors, or a GRU over them."""
-    item_encoder: Literal["id"] = "id"
-    """How an item becomes a vector: an embedding of its id."""
-    scorer: Literal["dot", "neumf"]
-    """How user and item vectors become a score: dot product, or NeuMF's GMF and MLP parts."""
-    loss: Literal["full_softmax", "sampled_softmax", "bce"]
-    """Full softmax over the catalogue, softmax over shared log-Q corrected negatives, or binary cross-entropy."""
-    dim: Positive = 64
-    """Width of the item vectors."""
-    layers: Positive = 1
-    """Layers of the recurrent encoder, or of NeuMF's MLP."""
-    dropout: Share = 0.2
-    """Dropout share."""
-    negatives: Positive = 1024
-    """Sampled negatives: shared by a batch (sampled_softmax), or for each position (bce)."""
-    negatives_power: Annotated[float, Field(ge=0, le=1)] = 0.75
-    """Negatives are drawn in proportion to this power of the items' counts: 0 uniform, 1 popularity."""
-    epochs: Positive = 5
-    """Most epochs."""
-    patience: Positive = 1
-    """Epochs without a better valid NDCG@10 after which training stops."""
-    batch_size: Positive = 128
-    """Sequences in a step, over all processes."""
-    learning_rate: PositiveFloat = 0.01
-    """Adam's peak learning rate."""
-    weight_decay: NotNegative = 0.0
-    """Decoupled weight decay."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
-    """Steps over which the learning rate rises to its peak."""
-    grad_clip: PositiveFloat = 1.0
-    """Largest norm of the gradient."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Neural:
-        if self.scorer == "neumf" and self.loss != "bce":
-            raise ValueError("scorer neumf takes loss bce: a softmax over the catalogue needs a dot product")
-        if self.scorer == "neumf" and self.dim % 2:
-            raise ValueError("scorer neumf splits dim into GMF and MLP halves: dim must be even")
-        return self
-
-
-class MFN(Neural):
-    """Matrix factorisation network: NeuMF (He et al. 2017) over the mean of the history's item vectors."""
-
-    user_encoder: Literal["mean", "gru"] = "mean"
-    """How the history becomes a user vector: causal mean of item vectors, or a GRU over them."""
-    scorer: Literal["dot", "neumf"] = "neumf"
-    """How user and item vectors become a score: dot product, or NeuMF's GMF and MLP parts."""
-    loss: Literal["full_softmax", "sampled_softmax", "bce"] = "bce"
-    """Full softmax over the catalogue, softmax over shared log-Q corrected negatives, or binary cross-entropy."""
-    dim: Positive = 32
-    """Width of the item vectors: half for GMF, half for the MLP."""
-    negatives: Positive = 4
-    """Sampled negatives: shared by a batch (sampled_softmax), or for each position (bce)."""
-    epochs: Positive = 8
-    """Most epochs."""
-
-
-class GRU(Neural):
-    """GRU4Rec (Hidasi and Karatzoglou 2018): a GRU over the history, scored by the dot product."""
-
-    user_encoder: Literal["mean", "gru"] = "gru"
-    """How the history becomes a user vector: causal mean of item vectors, or a GRU over them."""
-    scorer: Literal["dot", "neumf"] = "dot"
-    """How user and item vectors become a score: dot product, or NeuMF's GMF and MLP parts."""
-    loss: Literal["full_softmax", "sampled_softmax", "bce"] = "sampled_softmax"
-    """Full softmax over the catalogue, softmax over shared log-Q corrected negatives, or binary cross-entropy."""
+    @field_validator("max_items")
+    @classmethod
+    def _fits_the_driver(cls, value: int) -> int:
+        if value > MOST_EASE_ITEMS:
+            raise ValueError(
+                f"ease takes at most {MOST_EASE_ITEMS:,} items; for a larger catalogue use item_knn or als, "
+                "which cover all of it"
+            )
+        return value
 
 
 class Recommenders(Section):
@@ -131,13 +136,39 @@ class Recommenders(Section):
 
     popularity: Popularity = Popularity()
     """Popular items."""
+    trending: Trending = Trending()
+    """Items on the rise."""
+    segment_popularity: SegmentPopularity = SegmentPopularity()
+    """Popular among users alike."""
     repurchase: Repurchase = Repurchase()
     """What the user buys again."""
     item_knn: ItemKNN = ItemKNN()
     """Bought with."""
+    content_knn: ContentKNN = ContentKNN()
+    """Of similar words."""
     ease: Ease = Ease()
     """Item-item regression."""
+    als: ALS = ALS()
+    """Matrix factorisation."""
     mfn: MFN = MFN()
     """Matrix factorisation network."""
     gru: GRU = GRU()
-    """Sequence model."""
+    """Recurrent network."""
+    lstm: LSTM = LSTM()
+    """Recurrent network with a memory of its own."""
+    sasrec: SASRec = SASRec()
+    """Transformer."""
+    kim_cnn: KimCNN = KimCNN()
+    """Items by their words."""
+    bert: Bert = Bert()
+    """Items by a language model."""
+    two_tower: TwoTower = TwoTower()
+    """History and content."""
+
+
+NEURAL = tuple(
+    name
+    for name, field in Recommenders.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Neural)
+)
+"""The recommenders that are trained by `training`."""

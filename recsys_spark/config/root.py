@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from recsys_spark.config.cleaning import Cleaning
 from recsys_spark.config.features import Features
 from recsys_spark.config.quality import Quality
-from recsys_spark.config.recommenders import Recommenders
+from recsys_spark.config.recommenders import NEURAL, Recommenders
 from recsys_spark.config.section import Section
 from recsys_spark.config.sections import (
     Datasets,
@@ -24,6 +24,7 @@ from recsys_spark.config.sections import (
     Training,
 )
 from recsys_spark.config.sources import Catalog, Demographics, Source
+from recsys_spark.config.tuning import Tuning
 
 
 class Config(Section):
@@ -53,6 +54,8 @@ class Config(Section):
     """Settings of each recommender."""
     training: Training = Training()
     """How neural recommenders are launched."""
+    tuning: Tuning = Tuning()
+    """The search for a recommender's settings."""
     scoring: Scoring = Scoring()
     """The scoring pass."""
     evaluation: Evaluation = Evaluation()
@@ -91,11 +94,14 @@ class Config(Section):
                 f"datasets.row_groups ({self.datasets.row_groups}) must be a multiple of "
                 f"training.num_processes ({self.training.num_processes})"
             )
-        for name in ("mfn", "gru"):
+        for name in NEURAL:
             size = getattr(self.recommenders, name).batch_size
             if size % self.training.num_processes:
                 raise ValueError(
                     f"recommenders.{name}.batch_size ({size}) must be a multiple of "
                     f"training.num_processes ({self.training.num_processes})"
                 )
+        for name in sorted(set(self.models) & set(NEURAL)):
+            if "bert" in getattr(self.recommenders, name).item_encoder and self.features.tokenizer is None:
+                raise ValueError(f"models: {name} reads subwords; set features.tokenizer to the folder of a BERT model")
         return self

@@ -10,7 +10,23 @@ from pydantic import Field, field_validator, model_validator
 from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
 from recsys_spark.events.types import EVENT_TYPES
 
-RecommenderName = Literal["popularity", "repurchase", "item_knn", "ease", "mfn", "gru"]
+RecommenderName = Literal[
+    "popularity",
+    "trending",
+    "segment_popularity",
+    "repurchase",
+    "item_knn",
+    "content_knn",
+    "ease",
+    "als",
+    "mfn",
+    "gru",
+    "lstm",
+    "sasrec",
+    "kim_cnn",
+    "bert",
+    "two_tower",
+]
 Repeats = Literal["allow", "drop"]
 EVENT_WEIGHTS = {"purchase": 1.0, "add_to_cart": 0.5, "click": 0.2, "view": 0.1, "search": 0.0}
 
@@ -146,8 +162,27 @@ class Training(Section):
     """Processes of TorchDistributor; each takes one Spark task slot."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Launches after a failed one; each resumes from the last complete checkpoint."""
+    checkpoint_seconds: PositiveFloat = 60.0
+    """Seconds after which a checkpoint is written within an epoch; rarer where writing it takes more than a twentieth
+    of the time. After each epoch one is written in any case."""
     valid_users: Positive = 2000
     """Seeded valid users on whom early stopping measures NDCG@10."""
+    gpu: Literal["auto", "off", "required"] = "auto"
+    """Train on GPUs where there is one for each process, never, or refuse to train without."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """`bf16`: matrix products in bfloat16 (on the CPU those of the loss alone), parameters and sums in float32."""
+    sync: Literal["every_step", "local"] = "every_step"
+    """`every_step`: processes sum their gradients at each step, and any number of them trains the same model; `local`:
+    each steps alone, and they are averaged every `local_steps`, with less to communicate and another model."""
+    local_steps: Positive = 8
+    """Steps between two averages under `sync: local`; while the learning rate rises, they are averaged at each."""
+    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """SlowMo's momentum of the averages under `sync: local`; 0 is post-local SGD."""
+    outer_learning_rate: PositiveFloat = 1.0
+    """SlowMo's step along the averaged change under `sync: local`."""
+    cache_dir: str | None = None
+    """Local folder of each host into which training processes copy the part of a dataset that they read; by default
+    they do so, in the folder for temporary files, where the workspace stands on a network's file system."""
 
 
 class Scoring(Section):

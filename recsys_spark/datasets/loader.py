@@ -36,7 +36,9 @@ def check_dataset(dataset_path: str | Path, world_size: int) -> int:
     sizes = []
     for file in sorted(path.glob("*.parquet")):
         footer = pq.read_metadata(file)
-        sizes += [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+        if footer.num_row_groups != 1:
+            raise UserError(f"dataset {path}: {file.name} has {footer.num_row_groups} row groups; build it again")
+        sizes.append(footer.row_group(0).num_rows)
     if len(sizes) < world_size or len(sizes) % world_size:
         raise UserError(
             f"dataset {path}: {len(sizes)} row groups cannot be shared by {world_size} workers; set "
@@ -60,34 +62,47 @@ def batches(
     """One epoch of this worker's shard: column to tensor, [B] or for lists [B, L], in the stored types.
 
     Every worker gets the same number of batches of the same sizes (the last may be smaller). The order follows from
-    (seed, epoch, rank) alone: row groups are visited in a drawn order and the rows of each are permuted; since rows
-    were spread over row groups by hash when they were written, that is as good as a shuffle of all. Filler rows
-    (row_weight 0) are among them. Without `shuffle` the order is that of the files. Raises UserError as
+    (seed, epoch, rank) alone: the shard's row groups are visited in a drawn order and the rows of each are permuted;
+    since rows were spread over row groups by hash when they were written, that is as good as a shuffle of all. Filler
+    rows (row_weight 0) are among them. Without `shuffle` the order is that of the files. Raises UserError as
     check_dataset does.
     """
     check_dataset(dataset_path, world_size)
-    # petastorm deals the row groups to the workers by this seed too, so that it has to be the same for all of them.
-    dealt = int(np.random.default_rng([seed, epoch]).integers(2**31)) if shuffle else None
-    random = np.random.default_rng([seed, epoch, rank])
+    files = shard_files(dataset_path, rank, world_size)
+    return read_files(files, columns, batch_size, (seed, epoch, rank) if shuffle else None)
+
+
+def shard_files(dataset_path: str | Path, rank: int = 0, world_size: int = 1) -> list[Path]:
+    """The files of a shard, a row group each: always the same ones, so that a host may keep them.
+
+    Rows were spread over row groups by hash, so a fixed shard is as good as one drawn anew each epoch.
+    """
+    return sorted(Path(dataset_path).glob("*.parquet"))[rank::world_size]
+
+
+def read_files(
+    files: Sequence[Path], columns: Sequence[str], batch_size: int, seeds: Sequence[int] | None
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of the rows of files, shuffled as `batches` says by the seeds, or as they stand where there are none."""
+    random = np.random.default_rng([*seeds]) if seeds is not None else None
+    order = random.permutation(len(files)) if random is not None else np.arange(len(files))
     pending: list[Arrays] = []
     waiting = 0
     with make_batch_reader(
-        f"file://{Path(dataset_path).absolute()}",  # petastorm does not decode the %20 of a proper URI
+        # petastorm does not decode the %20 of a proper URI
+        [f"file://{files[place].absolute()}" for place in order],
         schema_fields=[f"^{name}$" for name in columns],
         reader_pool_type="thread",
         workers_count=1,  # several would deliver row groups in the order in which they happen to finish
         results_queue_size=2,
-        shuffle_row_groups=shuffle,
-        seed=dealt,
+        shuffle_row_groups=False,
         num_epochs=1,
-        cur_shard=rank,
-        shard_count=world_size,
     ) as reader:
         for group in reader:
             rows = group._asdict()
             size = len(rows[columns[0]])
-            order = random.permutation(size) if shuffle else np.arange(size)
-            pending.append({name: rows[name][order] for name in columns})
+            places = random.permutation(size) if random is not None else slice(None)
+            pending.append({name: rows[name][places] for name in columns})
             waiting += size
             whole = waiting - waiting % batch_size
             if whole:

@@ -32,12 +32,15 @@ WELL_CONDITIONED = 1e5
 def fit(inputs: FitInputs) -> Facts:
     """Solve for the weights W = I - P / diag(P), P = (X^T X + l2 I)^-1, on the items that most users had.
 
-    X_ui = log(1 + weight of the pair). At most `max_items` items I' take part (configuration refuses more than
-    20,000: for larger catalogues item_knn has no such limit). The driver holds I'^2 float32 twice, or float64 where the
-    ridge is too small for single precision; time grows with I'^3.
+    X_ui = log(1 + weight of the pair). At most `max_items` items I' take part, the others are never recommended
+    (configuration refuses more than 20,000: item_knn and als cover a catalogue of any size). The driver holds I'^2
+    float32 twice, or float64 where the ridge is too small for single precision; time grows with I'^3.
     """
     settings = inputs.config.recommenders.ease
-    covered = _covered(inputs, settings.max_items)
+    covered, share = _covered(inputs, settings.max_items)
+    inputs.progress(
+        f"{inputs.name}: {len(covered):,} of {inputs.num_items:,} items take part; they have {share:.1%} of the events"
+    )
     weights = solve(_gram(inputs, covered), settings.l2)
     recommender = DenseItems(
         inputs.name,
@@ -47,7 +50,7 @@ def fit(inputs: FitInputs) -> Facts:
         settings.half_life_days,
     )
     recommender.save(inputs.output, inputs.vocabulary)
-    return {"covered_items": len(covered)}
+    return {"covered_items": len(covered), "covered_share": share}
 
 
 def solve(gram: NDArray[np.float32], l2: float) -> NDArray[np.float32]:
@@ -85,11 +88,14 @@ def _weights(inverse: NDArray[np.floating]) -> NDArray[np.float32]:
     return weights
 
 
-def _covered(inputs: FitInputs, max_items: int) -> NDArray[np.int64]:
-    """Codes, ascending, of the items that most users had; ties go to the smaller code."""
-    counts = inputs.matrix().where(F.col("weight") > 0).groupBy("item").agg(F.count(F.lit(1)).alias("users"))
-    (users,) = inputs.item_values(counts, "users")
-    return np.sort(np.argsort(-users, kind="stable")[: min(max_items, int((users > 0).sum()))]).astype(np.int64)
+def _covered(inputs: FitInputs, max_items: int) -> tuple[NDArray[np.int64], float]:
+    """Codes, ascending, of the items that most users had, ties to the smaller code; and their share of the events."""
+    counts = inputs.matrix().where(F.col("weight") > 0).groupBy("item")
+    users, events = inputs.item_values(
+        counts.agg(F.count(F.lit(1)).alias("users"), F.sum("count").alias("events")), "users", "events"
+    )
+    covered = np.sort(np.argsort(-users, kind="stable")[: min(max_items, int((users > 0).sum()))]).astype(np.int64)
+    return covered, round(float(events[covered].sum() / max(events.sum(), 1)), 4)
 
 
 def _gram(inputs: FitInputs, covered: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -13,12 +13,15 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.config import Config
+from recsys_spark.datasets.vocabulary import vocabulary_codes
+from recsys_spark.errors import UserError
 from recsys_spark.tables.location import spark_path
 
 Facts: TypeAlias = dict[str, Any]
@@ -53,6 +56,12 @@ class FitInputs:
     """The bundle directory, to be created."""
     frozen: Mapping[str, Any] = field(default_factory=dict)
     """Facts of the `select` fit: settings that the other fits must take over; empty for `select` itself."""
+    features: Path | None = None
+    """The version directory of stage fit_features, where it was given."""
+    cache: Path | None = None
+    """A folder for what costs much and follows from its inputs alone, kept from run to run; else beside the bundle."""
+    scratch: Path | None = None
+    """A folder for what a later run of the same fit goes on from if this one dies; beside the bundle if not given."""
     progress: Callable[[str], None] = _silent
     """One log line."""
     metric: Callable[[str, float, int], None] = _silent
@@ -114,3 +123,32 @@ class FitInputs:
                 for array, column in zip(arrays, columns, strict=True):
                     array[codes] = batch.column(column).to_numpy()
         return arrays
+
+    def item_table(self, name: str, *columns: str) -> Iterator[pa.RecordBatch]:
+        """Rows of one of stage fit_features' tables for the items of the fit's vocabulary: code, *columns.
+
+        Batch by batch, as this fit described them; items that the table lacks have no row. Raises UserError where the
+        fit was given no features.
+        """
+        return coded_rows(self.described / name, self.fit, vocabulary_codes(str(self.vocabulary)), *columns)
+
+    @property
+    def described(self) -> Path:
+        """The version directory of stage fit_features. Raises UserError where the fit was given none."""
+        if self.features is None:
+            raise UserError(f"models: {self.name} needs the features of items; run jobs/fit_features.py first")
+        return self.features
+
+
+def coded_rows(table: Path, fit: str, codes: NDArray[np.int32], *columns: str) -> Iterator[pa.RecordBatch]:
+    """Rows of a table of stage fit_features as one of its fits described them, for the items that have a code.
+
+    `codes` holds the code of each item_index, -1 for none. Yields code, *columns.
+    """
+    for file in sorted(table.glob("*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192, columns=["fit", "item_index", *columns]):
+            index = batch.column("item_index").to_numpy()
+            code = np.where(index < len(codes), codes[np.minimum(index, len(codes) - 1)], -1)
+            own = pc.and_(pc.equal(batch.column("fit"), fit), pa.array(code >= 0))
+            values = [pa.array(code), *(batch.column(column) for column in columns)]
+            yield pa.RecordBatch.from_arrays(values, ["code", *columns]).filter(own)

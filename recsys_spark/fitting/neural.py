@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from recsys_spark.config.recommenders import Neural
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_spark.config.neural import Neural
+from recsys_spark.config.section import Section
+from recsys_spark.fitting.content import FitContent, write_content
 from recsys_spark.fitting.inputs import Facts, FitInputs
 from recsys_spark.models.composed import ComposedModel
 from recsys_spark.models.composition import Composition
+from recsys_spark.models.content import Content
+from recsys_spark.models.item_encoders.combined import CombinedItems
+from recsys_spark.pipeline.keys import code_version
+from recsys_spark.recommenders.extended import kept_for_new_items
 from recsys_spark.recommenders.neural import NeuralRecommender
 from recsys_spark.training.checkpoint import load_checkpoint
-from recsys_spark.training.launch import find_gpu, launch
+from recsys_spark.training.launch import launch
+from recsys_spark.training.preflight import find_gpu
 from recsys_spark.training.spec import TrainSpec
 
 
@@ -24,55 +35,83 @@ def fit(inputs: FitInputs) -> Facts:
     """
     spec = make_spec(inputs)
     result = launch(inputs.spark, spec, inputs.config.training.retries, inputs.progress, inputs.metric)
-    recommender = load_trained(inputs.name, spec.composition, Path(result["checkpoint"]))
+    recommender = load_trained(inputs.name, spec, Path(result["checkpoint"]))
     recommender.save(inputs.output, inputs.vocabulary)
     shutil.rmtree(spec.work)
+    if spec.content is not None:
+        Path(spec.content).unlink()
     return {name: value for name, value in result.items() if name != "checkpoint" and value is not None}
 
 
 def make_spec(inputs: FitInputs) -> TrainSpec:
-    """The training that the configuration asks for. Checkpoints stand beside the bundle."""
+    """The training that the configuration asks for.
+
+    The items' content stands beside the bundle, the checkpoints where the next run finds them if this one dies.
+    """
     settings: Neural = getattr(inputs.config.recommenders, inputs.name)
+    training = inputs.config.training
     dataset: dict[str, Any] = json.loads((inputs.dataset / "dataset.json").read_text(encoding="utf-8"))
+    beside = inputs.output.absolute()
+    content: FitContent | None = None
+    described = settings.item_encoder != ("id",)
+    if described or settings.id_start == "histories":
+        content = write_content(inputs, settings, beside.with_name(f"{beside.name}.content.safetensors"))
     composition = Composition(
-        user_encoder=settings.user_encoder,
-        item_encoder=settings.item_encoder,
-        scorer=settings.scorer,
-        loss=settings.loss,
-        dim=settings.dim,
-        layers=settings.layers,
-        dropout=settings.dropout,
+        **_named_alike(settings, Composition),
+        item_encoders=settings.item_encoder,
+        content=content.sizes if content and described else None,
+        bert=content.bert if content else None,
         num_items=int(dataset["num_items"]),
-        max_length=int(dataset["max_length"]),
+        num_users=_largest_user(inputs.dataset / "sequences") if settings.user_encoder == "id" else 0,
+        max_length=int(dataset["max_length"]) - 1,  # a window holds the last target too
     )
-    processes = inputs.config.training.num_processes
-    return TrainSpec(
+    own = {
+        "epochs": settings.epochs if inputs.fit == "select" else int(inputs.frozen["best_epoch"]),
+        "schedule_epochs": settings.epochs,
+        "validate": inputs.fit == "select",
+        "valid_repeats": inputs.config.fusion.repeats,
+        "use_gpu": find_gpu(inputs.spark, training.num_processes, training.gpu),
+    }
+    spec = TrainSpec(
+        **{**_named_alike(settings, TrainSpec), **_named_alike(training, TrainSpec), **own},
         composition=composition,
         dataset=str(inputs.dataset.absolute()),
         dataset_version=str(dataset["version"]),
-        work=str(inputs.output.absolute().with_name(f"{inputs.output.name}.training")),
+        content=content.path if content else None,
+        content_version=content.version if content else "",
+        code_version=code_version(),
+        work="",
         seed=inputs.config.seed,
-        epochs=settings.epochs if inputs.fit == "select" else int(inputs.frozen["best_epoch"]),
-        validate=inputs.fit == "select",
-        patience=settings.patience,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup_steps,
-        grad_clip=settings.grad_clip,
-        negatives=settings.negatives,
-        negatives_power=settings.negatives_power,
-        num_processes=processes,
-        use_gpu=find_gpu(inputs.spark, processes),
     )
+    name = f"{inputs.name}-{inputs.fit}-{spec.fingerprint[:24]}"
+    return replace(spec, work=str((inputs.scratch or beside.parent).absolute() / name))
 
 
-def load_trained(name: str, composition: Composition, checkpoint: Path) -> NeuralRecommender:
+def load_trained(name: str, spec: TrainSpec, checkpoint: Path) -> NeuralRecommender:
     """The recommender of a checkpoint."""
     loaded = load_checkpoint(checkpoint)
     if loaded is None:
         raise RuntimeError(f"checkpoint {checkpoint} is not readable on the driver")
-    model = ComposedModel(composition)
-    model.load_state_dict(loaded.part("model"))
+    model = ComposedModel(spec.composition)
+    averages = {name: value for name, value in loaded.part("averages").items() if name != "taken"}
+    model.load_trainable_state({**loaded.part("model"), **averages})
+    if spec.content is not None:
+        model.attach(Content.load(Path(spec.content)))
     model.eval()
-    return NeuralRecommender(name, composition, model.history_scorer())
+    scorer = model.history_scorer()
+    encoder, kept = model.item_encoder, {}
+    if isinstance(encoder, CombinedItems):
+        kept = kept_for_new_items(encoder, scorer.biases_I)
+    return NeuralRecommender(name, spec.composition, scorer, kept)
+
+
+def _named_alike(section: Section, kind: type[Composition] | type[TrainSpec]) -> dict[str, Any]:
+    """The settings of a section that the other side has by the same name."""
+    names = {field.name for field in fields(kind)} & type(section).model_fields.keys()
+    return {name: getattr(section, name) for name in sorted(names)}
+
+
+def _largest_user(sequences: Path) -> int:
+    """The largest user_index that is trained on."""
+    columns = (pq.read_table(path, columns=["user_index"])["user_index"] for path in sequences.glob("*.parquet"))
+    return max(pc.max(column).as_py() for column in columns)

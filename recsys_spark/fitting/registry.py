@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recsys_spark.fitting import ease, item_knn, popularity, repurchase
+from recsys_spark.fitting import als, content_knn, ease, item_knn, popularity, repurchase, segment_popularity, trending
 from recsys_spark.fitting.inputs import Facts, FitInputs
 
 
@@ -17,10 +17,13 @@ def _neural(inputs: FitInputs) -> Facts:
 
 FITS: dict[str, Callable[[FitInputs], Facts]] = {
     "popularity": popularity.fit,
+    "trending": trending.fit,
+    "segment_popularity": segment_popularity.fit,
     "repurchase": repurchase.fit,
     "item_knn": item_knn.fit,
+    "content_knn": content_knn.fit,
     "ease": ease.fit,
-    "mfn": _neural,
-    "gru": _neural,
+    "als": als.fit,
+    **dict.fromkeys(("mfn", "gru", "lstm", "sasrec", "kim_cnn", "bert", "two_tower"), _neural),
 }
 """Recommender name to its fit: `FITS[inputs.name](inputs)` writes the bundle `inputs.output`."""

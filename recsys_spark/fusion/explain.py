@@ -5,7 +5,7 @@ Legend: B users, K list length, M components, R rows (B lists of up to K items, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from recsys_spark.fusion.blend import Blend
-from recsys_spark.fusion.reasons import reason_text
-from recsys_spark.recommenders.base import Recommender
+from recsys_spark.fusion.reasons import WITHOUT_ITEM, reason_text
+from recsys_spark.recommenders.base import Evidence, Recommender
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.vocabulary import Vocabulary
 
@@ -74,7 +74,7 @@ def explain(
     parts_BKM = torch.where(weights > 0, parts_BKM * weights, torch.nan)
     evidence = [recommenders[name].evidence(batch, items_BK) for name in names]
     # A component without an item to name explains nothing, however much it weighs; popularity needs none.
-    speaks = torch.stack([(proof.items >= 0) | (proof.kind == "popular") for proof in evidence], dim=2)
+    speaks = torch.stack([_speaks(proof) for proof in evidence], dim=2)
     speaking = torch.where(speaks & ~parts_BKM.isnan(), parts_BKM, -torch.inf)
     main = torch.argmax(speaking, dim=2)
     silent = torch.isinf(speaking).all(dim=2)
@@ -88,11 +88,16 @@ def explain(
     if fallback is not None and bool(unserved.any()):
         values[unserved] = fallback.evidence(batch, items_BK).values[unserved]
     users, places = np.nonzero(present)
+    speakers = main.masked_fill(silent, -1).numpy()[present].tolist()
+    details = [
+        evidence[speaker].detail(user, place) if speaker >= 0 else ""
+        for speaker, user, place in zip(speakers, users.tolist(), places.tolist(), strict=True)
+    ]
     parts = parts_BKM.numpy()[present]
     scores = ranked.scores.numpy()[present]
     if fallback is not None and bool(unserved.any()):
         names, parts = _with_fallback(names, parts, fallback.name, unserved.numpy()[users], scores)
-    reasons = _texts(kinds[present], proofs.numpy()[present], values.numpy()[present], vocabulary)
+    reasons = _texts(kinds[present], proofs.numpy()[present], values.numpy()[present], details, vocabulary)
     return ExplainedRows(
         users=users.astype(np.int64),
         ranks=(places + 1).astype(np.int32),
@@ -102,6 +107,11 @@ def explain(
         parts=parts,
         reasons=reasons,
     )
+
+
+def _speaks(proof: Evidence) -> Tensor:
+    """[B, K] bool: has the evidence something to say of the pair."""
+    return ~proof.values.isnan() if proof.kind in WITHOUT_ITEM else proof.items >= 0
 
 
 def _with_fallback(
@@ -123,14 +133,16 @@ def _texts(
     kinds: npt.NDArray[np.str_],
     proofs: npt.NDArray[np.int64],
     values: npt.NDArray[np.float32],
+    details: Sequence[str],
     vocabulary: Vocabulary,
 ) -> list[str]:
     """Reasons of all rows; the same evidence is put into words once."""
-    known: dict[tuple[str, int, float | None], str] = {}
+    known: dict[tuple[str, int, float | None, str], str] = {}
     texts = []
-    for kind, proof, value in zip(kinds.tolist(), proofs.tolist(), values.round().tolist(), strict=True):
-        key = (kind, proof, value if value == value else None)  # NaN is no key: it differs from itself
+    rows = zip(kinds.tolist(), proofs.tolist(), values.round().tolist(), details, strict=True)
+    for kind, proof, value, detail in rows:
+        key = (kind, proof, value if value == value else None, detail)  # NaN is no key: it differs from itself
         if key not in known:
-            known[key] = reason_text(*key, vocabulary)
+            known[key] = reason_text(*key[:3], vocabulary, detail)
         texts.append(known[key])
     return texts

@@ -6,13 +6,15 @@ from recsys_spark.recommenders.vocabulary import Vocabulary
 
 A_WEEK = 10.0
 """Half-life in days up to which what counts is about the last week."""
+WITHOUT_ITEM = frozenset({"popular", "trending", "popular_among"})
+"""Kinds of evidence that name no item of the history; they speak where they have a number."""
 
 
-def reason_text(kind: str, item: int, value: float | None, vocabulary: Vocabulary) -> str:
+def reason_text(kind: str, item: int, value: float | None, vocabulary: Vocabulary, detail: str = "") -> str:
     """One phrase for one recommendation.
 
     `kind` is Evidence.kind, or `general` where no component has evidence; `item` is the code of the evidence item or
-    -1; `value` is the reason's number or None.
+    -1; `value` is the reason's number or None; `detail` is what else Evidence has to say, or empty.
     """
     if kind == "repurchase":
         return _interval(value)
@@ -20,8 +22,15 @@ def reason_text(kind: str, item: int, value: float | None, vocabulary: Vocabular
         return f"bought with {vocabulary.title(item)}"
     if kind == "similar":
         return f"goes with {vocabulary.title(item)}, which you chose lately"
-    if kind == "popular":
-        return "popular lately" if value is not None and value > A_WEEK else "popular this week"
+    if kind == "because_of":
+        return f"because you chose {vocabulary.title(item)}"
+    if kind == "similar_text":
+        return f"like {vocabulary.title(item)}" + (f" ({detail})" if detail else "")
+    if kind in WITHOUT_ITEM:
+        when = "lately" if value is not None and value > A_WEEK else "this week"
+        if kind == "trending":
+            return f"on the rise {when}"
+        return f"popular {when}" + (f" {detail}" if detail else "")
     return "chosen by shoppers like you"
 
 

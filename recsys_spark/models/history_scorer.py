@@ -1,24 +1,28 @@
-"""Scores the catalogue for users given by padded histories: what early stopping and the recommender share."""
+"""Scores the catalogue for users given by packed histories: what early stopping and the recommender share."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from recsys_spark.models.packed import History
+from recsys_spark.models.user_side import UserSide
 
 
 class HistoryScorer:
-    """A trained model at rest: encoders and scorer in evaluation mode, item vectors and item side computed once."""
+    """A trained model at rest: user side and scorer in evaluation mode, item vectors and item side computed once."""
 
     def __init__(
         self,
-        user_encoder: nn.Module,
+        user_side: UserSide,
         scorer: nn.Module,
         vectors_ID: Tensor,
         biases_I: Tensor,
         side_ID: Tensor | None = None,
     ) -> None:
         """`vectors_ID` has I + 1 rows, row 0 being the padding; `side_ID` is the scorer's item side where stored."""
-        self.user_encoder = user_encoder
+        self.user_side = user_side
         self.scorer = scorer
         self.vectors_ID = vectors_ID
         self.biases_I = biases_I
@@ -26,16 +30,13 @@ class HistoryScorer:
             self.side_ID = scorer.item_side(vectors_ID[1:]) if side_ID is None else side_ID
 
     @torch.no_grad()
-    def users(self, tokens_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """User sides [B, D] after the last real position of left-aligned tokens; B users of length >= 1.
+    def users(self, tokens_P: Tensor, history: History) -> Tensor:
+        """Users' sides [B, D] after the last position of each row.
 
         The encoders are left in the mode they are in: the caller sets `eval()`.
         """
-        tokens_BL = tokens_BL[:, : max(1, int(lengths_B.max()) if lengths_B.numel() else 1)]
-        inputs_BLD = self.vectors_ID.index_select(0, tokens_BL.flatten()).view(*tokens_BL.shape, -1)
-        users_BLD = self.user_encoder(inputs_BLD)
-        last_BD = users_BLD[torch.arange(tokens_BL.shape[0], device=tokens_BL.device), lengths_B - 1]
-        users_BD: Tensor = self.scorer.user_side(last_BD)
+        users_PD = self.user_side(F.embedding(tokens_P, self.vectors_ID), history)
+        users_BD: Tensor = self.scorer.user_side(users_PD.index_select(0, history.rows.last_B))
         return users_BD
 
     @torch.no_grad()

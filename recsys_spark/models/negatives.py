@@ -28,8 +28,12 @@ class NegativeSampler:
         unbiased estimate of the sum of exp(score) over the catalogue (the log-Q correction of Bengio and Senecal 2008).
         """
         codes_N, counts_N = torch.unique(self._draw((draws,), generator), return_counts=True)
-        log_weight_N = torch.log(counts_N.to(torch.float64)) - math.log(draws) - self._log_q_I[codes_N]
-        return codes_N, log_weight_N.to(torch.float32)
+        return codes_N, self.log_weight(codes_N, counts_N, draws)
+
+    def log_weight(self, codes_N: Tensor, counts_N: Tensor, draws: int) -> Tensor:
+        """log(c / (n q_i)) [N] of items that came up c times among n draws."""
+        log_weight_N = torch.log(counts_N.to(torch.float64)) - math.log(max(1, draws)) - self._log_q_I[codes_N]
+        return log_weight_N.to(torch.float32)
 
     def each(self, positions: int, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw for each position: codes [P, K] and log(1 / (K q_i I)) [P, K].

@@ -18,9 +18,11 @@ from recsys_spark.config import Config, load_config
 from recsys_spark.config.sources import SECRET
 from recsys_spark.errors import UserError
 from recsys_spark.pipeline.runner import Outcome, Runner
+from recsys_spark.pipeline.stage import FILES, Stage
 from recsys_spark.pipeline.stages import STAGES
 
 DONE, FAULT, BAD_INPUT = 0, 1, 2
+TUNE = "tune_model"
 COVERED = "***"
 
 
@@ -42,7 +44,7 @@ def main(job: str, argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         config = load_config(arguments.config, arguments.overrides)
-        report = _run(job, config, arguments.date, arguments.force)
+        report = _run(job, config, arguments)
     except UserError as error:
         print(f"{job}: {error}", file=sys.stderr)
         _print_line(job, "failed", started, Report("", {}, {}, {"error": str(error)}))
@@ -71,7 +73,9 @@ def _parser(job: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--date", type=_day, default=None, metavar="YYYY-MM-DD", help="the run's day; default that of the newest event"
     )
-    parser.add_argument("--force", action="store_true", help="run stages again although nothing changed")
+    parser.add_argument("--force", action="store_true", help=_FORCE_TUNING if job == TUNE else _FORCE)
+    if job == TUNE:
+        parser.add_argument("--model", required=True, metavar="NAME", help="the recommender, such as gru")
     return parser
 
 
@@ -82,16 +86,24 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2017-12-31") from None
 
 
-def _run(job: str, config: Config, day: date | None, force: bool) -> Report:
-    runner = Runner(config, f"recsys_spark {job}", day, force=force)
+def _run(job: str, config: Config, arguments: argparse.Namespace) -> Report:
+    stage = _tuning_stage(config, arguments.model) if job == TUNE else STAGES.get(job)
+    runner = Runner(config, f"recsys_spark {job}", arguments.date, force=arguments.force)
     try:
-        if job == "run_pipeline":
-            return _run_pipeline(runner, config, force)
-        report = _report({job: runner.run(STAGES[job])})
+        if stage is None:
+            return _run_pipeline(runner, config, arguments.force)
+        report = _report({job: runner.run(stage)})
         runner.prune()
         return report
     finally:
         runner.stop()
+
+
+def _tuning_stage(config: Config, name: str) -> Stage:
+    """The search of one recommender; imported late, since the other jobs need nothing of it."""
+    from recsys_spark.tuning.search import tuning_stage
+
+    return tuning_stage(config, name)
 
 
 def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
@@ -123,7 +135,11 @@ def _report(outcomes: Mapping[str, Outcome]) -> Report:
     }
     return Report(
         run_id=commits[-1].run_id,
-        outputs={table: str(commit.path(table)) for commit in commits for table in commit.tables},
+        outputs={
+            name: str(commit.path(name))
+            for commit in commits
+            for name in (*commit.tables, *commit.facts.get(FILES, ()))
+        },
         metrics={name: value for commit in commits for name, value in commit.metrics.items()},
         extra={"stages": stages} if len(outcomes) > 1 else {},
     )
@@ -143,6 +159,8 @@ def _print_line(job: str, status: str, started: float, report: Report) -> None:
     print(json.dumps(line, sort_keys=False), flush=True)
 
 
+_FORCE = "run stages again although nothing changed"
+_FORCE_TUNING = "begin the study anew instead of going on with it"
 _DESCRIPTIONS = {
     "clean_events": "Read the configured logs; publish clean_events and quarantine with a quality report.",
     "build_features": "Give users and items their dense ids; publish user_ids, item_ids and items.",
@@ -151,5 +169,6 @@ _DESCRIPTIONS = {
     "train_models": "Fit every configured recommender into a bundle, for each fit, and register it.",
     "evaluate_models": "Choose the fusion on the valid window; measure every recommender and the fusion on test.",
     "fuse_recommendations": "Publish the recommendations table and register the fused model as challenger.",
+    "tune_model": "Search for the settings of one recommender on the valid window; go on where a study stopped.",
     "run_pipeline": "Run every stage in order; a stage whose inputs and configuration did not change is skipped.",
 }

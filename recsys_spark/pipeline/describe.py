@@ -12,11 +12,20 @@ from recsys_spark.tracking.cards import ModelCard
 
 WHAT = {
     "popularity": "Time-decayed popularity: the same list for everybody, and the fallback for users without history.",
+    "trending": "On the rise: recent sales against those that the long run foretells; the same list for everybody.",
+    "segment_popularity": "Popularity among users alike, by favourite category or activity, drawn to that among all.",
     "repurchase": "Recency-frequency: what a user bought often and lately, weighed by how often people buy it again.",
     "item_knn": "Item-based nearest neighbours on BM25-weighted co-occurrence.",
+    "content_knn": "Item-based nearest neighbours by the words of title, description, category and brand (TF-IDF).",
     "ease": "EASE (Steck 2019): closed-form item-item regression on time-decayed histories.",
+    "als": "Implicit ALS (Hu, Koren and Volinsky 2008); user vectors are solved for from the history when scored.",
     "mfn": "Matrix factorisation network: NeuMF's GMF and MLP parts over the mean of the history's item vectors.",
     "gru": "GRU4Rec: a recurrent network over the history, scored by the dot product.",
+    "lstm": "A recurrent network with LSTM cells over the history, scored by the dot product.",
+    "sasrec": "SASRec (Kang and McAuley 2018): a causal transformer over the history, scored by the dot product.",
+    "kim_cnn": "Items by their text through KimCNN (Kim 2014), users by their history of such items.",
+    "bert": "Items by their text through BERT, users by a transformer over their history of such items.",
+    "two_tower": "Two towers: users by their history, items by their attributes, trained on each batch's own items.",
 }
 
 

@@ -21,6 +21,9 @@ from recsys_spark.tables.workspace import Workspace
 if TYPE_CHECKING:
     from recsys_spark.tracking.runs import TrackedRun, Tracker
 
+FILES = "files"
+"""The fact that names the outputs that are no tables and yet stand in the job's JSON line."""
+
 
 @dataclass(frozen=True)
 class StageResult:

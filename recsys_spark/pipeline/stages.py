@@ -51,7 +51,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="train_models",
-            upstream=("build_datasets",),
+            upstream=("build_datasets", "fit_features"),
             config_keys=("models", "recommenders", "training", "datasets", "evaluation.refit", "seed"),
             run=train.run,
         ),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from recsys_spark.config import Config
 from recsys_spark.datasets.split import FIT_FOLDS
 from recsys_spark.errors import UserError
 from recsys_spark.fitting.inputs import FitInputs
@@ -21,30 +23,57 @@ from recsys_spark.pipeline.fits import FitName, fits_of
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
 from recsys_spark.tracking.registry import register
 
+DESCRIBED = ("content_knn", "segment_popularity")
+"""Recommenders, besides the composed ones, that read the features of items."""
+
 
 def run(context: StageContext) -> StageResult:
     """Fit the configured recommenders one after the other; the facts name each one's committed version."""
+    _check_language_model(context.config)
     versions: dict[str, int] = {}
     metrics: dict[str, float] = {}
     # The fallback comes first, wanted or not: it goes along with every registered model.
     for name in (FALLBACK, *(name for name in context.config.models if name != FALLBACK)):
-        commit = context.run_part(part(name))
+        commit = context.run_part(part(name, context.config))
         versions[name] = commit.version
         metrics |= {f"{name}.{key}": value for key, value in commit.metrics.items()}
     return StageResult(metrics=metrics, facts={"models": versions})
 
 
-def part(name: str) -> Stage:
-    """The fits of one recommender, as a stage."""
+def part(name: str, config: Config) -> Stage:
+    """The fits of one recommender, as a stage: made again when the features change only where it reads them."""
+    features = ("fit_features",) if reads_features(name, config) else ()
+    fallback = (f"train_models.{FALLBACK}",) if name != FALLBACK else ()
     return Stage(
         name=f"train_models.{name}",
-        upstream=("build_datasets",) if name == FALLBACK else ("build_datasets", f"train_models.{FALLBACK}"),
+        upstream=("build_datasets", *features, *fallback),
         config_keys=(
             *(f"recommenders.{name}", "training", "datasets", "seed"),
             *("evaluation.refit", "evaluation.target_events", "fusion.repeats"),
         ),
         run=partial(_fit_recommender, name=name),
     )
+
+
+def _check_language_model(config: Config) -> None:
+    """Refuse a language model that cannot be used before anything is fitted. Raises UserError."""
+    if any("bert" in _item_parts(name, config) for name in config.models):
+        from recsys_spark.models.language_model import read_directory
+
+        assert config.features.tokenizer is not None, "the configuration was checked"
+        read_directory(config.features.tokenizer)
+
+
+def reads_features(name: str, config: Config) -> bool:
+    """Does the recommender learn from what stage fit_features says of items."""
+    settings = getattr(config.recommenders, name)
+    described = name in DESCRIBED or bool(set(_item_parts(name, config)) - {"id"})
+    return described or getattr(settings, "id_start", "random") == "histories"
+
+
+def _item_parts(name: str, config: Config) -> tuple[str, ...]:
+    """What the items of a composed recommender are made of; nothing for the others."""
+    return getattr(getattr(config.recommenders, name), "item_encoder", ())
 
 
 def _fit_recommender(context: StageContext, name: str) -> StageResult:
@@ -66,10 +95,15 @@ def _fit_recommender(context: StageContext, name: str) -> StageResult:
 
 
 def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> dict[str, Any]:
+    return FITS[name](fit_inputs(context, name, fit, frozen))
+
+
+def fit_inputs(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> FitInputs:
+    """What a fit of the recommender is given; the bundle goes into the run directory."""
     dataset = context.directory("datasets") / fit
     if not dataset.is_dir():
         raise UserError(f"evaluation.refit: build_datasets has no {fit} dataset; run jobs/build_datasets.py")
-    inputs = FitInputs(
+    return FitInputs(
         spark=context.spark,
         config=context.config,
         name=name,
@@ -80,10 +114,12 @@ def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any])
         cut_time=int(context.facts("build_datasets")["cut_times"][fit]),
         output=context.run_directory / fit,
         frozen=frozen,
+        cache=context.workspace.root / "cache",
+        scratch=context.workspace.scratch,
+        features=Path(context.inputs["fit_features"].directory) if "fit_features" in context.inputs else None,
         progress=lambda message: context.progress(f"{fit} fit: {message}"),
         metric=lambda key, value, step: context.tracked.log_metrics({f"{fit}.{key}": value}, step),
     )
-    return FITS[name](inputs)
 
 
 def _register(context: StageContext, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -24,17 +25,26 @@ class Scores:
     """[B] bool: has the recommender anything to say about the user."""
 
 
+def no_detail(user: int, place: int) -> str:
+    """No further word on a pair."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Why items were recommended: one kind of reason, with an item of the history or a number for each pair."""
 
     kind: str
-    """`popular`, `repurchase`, `bought_with` or `similar`."""
+    """`popular`, `trending`, `popular_among`, `repurchase`, `bought_with`, `because_of`, `similar` or `similar_text`;
+    `fusion.reasons` puts them into words."""
     items: Tensor
     """[B, K] int64: code of the history item that speaks most for the pair, -1 where there is none."""
     values: Tensor
     """[B, K] float32: the reason's number, NaN where there is none: days between purchases for `repurchase`, the
-    half-life in days for `popular`."""
+    half-life in days for `popular`, `trending` and `popular_among`, which name no item."""
+    detail: Callable[[int, int], str] = no_detail
+    """What else is to be said of user b's item k, asked for the reasons that are given: the segment's name for
+    `popular_among`, words in common for `similar_text`; empty where there is nothing."""
 
 
 class Recommender(ABC):

@@ -25,6 +25,8 @@ class UserBatch:
     """[N] float32, days between the event and the moment of recommendation."""
     offsets: Tensor
     """[B+1] int64: user b owns events offsets[b] to offsets[b+1]."""
+    user_index: Tensor | None = None
+    """[B] int64 indices of the users, 0 where unknown: asked for by recommenders that hold a table of users alone."""
 
     @property
     def size(self) -> int:
@@ -50,4 +52,5 @@ class UserBatch:
             weights=self.weights[low:high],
             ages=self.ages[low:high],
             offsets=self.offsets[start : stop + 1] - low,
+            user_index=None if self.user_index is None else self.user_index[start:stop],
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,15 +14,18 @@ from recsys_spark.recommenders.bundle import Bundle, write_bundle
 
 
 class Counts(Recommender):
-    """Recommends what is popular; it can score everyone, also users without any history."""
+    """Recommends what is popular, or on the rise; it can score everyone, also users without any history."""
 
     kind: ClassVar[str] = "counts"
 
-    def __init__(self, name: str, scores_I: Tensor, half_life_days: float) -> None:
-        """`scores_I` [I] float32: the items' counts, decayed with `half_life_days`."""
+    def __init__(
+        self, name: str, scores_I: Tensor, half_life_days: float, reason: Literal["popular", "trending"] = "popular"
+    ) -> None:
+        """`scores_I` [I] float32: made of the items' counts, decayed with `half_life_days`."""
         super().__init__(name, int(scores_I.numel()))
         self.scores_I = scores_I
         self.half_life_days = half_life_days
+        self.reason: Literal["popular", "trending"] = reason
 
     def score(self, batch: UserBatch) -> Scores:
         """The counts, once for each user."""
@@ -36,12 +39,11 @@ class Counts(Recommender):
         return self.scores_I[items_BK]
 
     def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Kind `popular`: no item, and the half-life in days over which it is popular."""
-        return Evidence(
-            kind="popular",
-            items=torch.full_like(items_BK, -1),
-            values=torch.full(items_BK.shape, self.half_life_days),
-        )
+        """Kind `popular` or `trending`: no item, and the half-life in days over which it is so; falling items: none."""
+        values = torch.full(items_BK.shape, self.half_life_days)
+        if self.reason == "trending":
+            values[self.scores_I[items_BK] <= 0] = torch.nan
+        return Evidence(kind=self.reason, items=torch.full_like(items_BK, -1), values=values)
 
     def save(self, path: Path, vocabulary: Path) -> None:
         """Write the bundle."""
@@ -50,10 +52,13 @@ class Counts(Recommender):
             "name": self.name,
             "num_items": self.num_items,
             "half_life_days": self.half_life_days,
+            "reason": self.reason,
         }
         write_bundle(path, config, {"scores": self.scores_I}, vocabulary)
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         """The recommender of a bundle."""
-        return cls(str(bundle.config["name"]), bundle.tensors["scores"], float(bundle.config["half_life_days"]))
+        config = bundle.config
+        reason = config.get("reason", "popular")  # bundles before `trending` have none
+        return cls(str(config["name"]), bundle.tensors["scores"], float(config["half_life_days"]), reason)

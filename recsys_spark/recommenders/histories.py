@@ -28,6 +28,8 @@ class RawHistory:
     """Days between each event and now; 0 where not given."""
     weights: Sequence[float] | None = None
     """Weight of each event; that of its type where not given."""
+    user_index: int = 0
+    """The user's index, 0 where unknown."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class HistoryBlock:
     """Row 0..B-1 of each event."""
     size: int
     """Number of users B."""
+    user_index: npt.NDArray[np.int64] | None = None
+    """[B] index of each user, where the block tells it."""
 
     @classmethod
     def from_arrow(cls, block: pa.RecordBatch | pa.Table) -> HistoryBlock:
@@ -54,6 +58,7 @@ class HistoryBlock:
             column = block.column(name)
             columns[name] = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         lengths = np.diff(columns["items"].offsets.to_numpy())
+        named = "user_index" in block.schema.names
         values = {name: column.flatten().to_numpy(zero_copy_only=False) for name, column in columns.items()}
         return cls(
             items=values["items"].astype(np.int64),
@@ -63,6 +68,7 @@ class HistoryBlock:
             folds=values["folds"].astype(np.int64),
             users=np.repeat(np.arange(lengths.size), lengths),
             size=int(lengths.size),
+            user_index=block.column("user_index").to_numpy().astype(np.int64) if named else None,
         )
 
     def before(self, folds: Sequence[int], now: int | None, vocabulary: Vocabulary) -> UserBatch:
@@ -80,7 +86,9 @@ class HistoryBlock:
             ages = (newest[users] - times) / SECONDS_A_DAY
         else:
             ages = (now - times) / SECONDS_A_DAY
-        return ragged_batch(codes[keep], self.event_types[keep], self.weights[keep], ages, users, self.size)
+        return ragged_batch(
+            codes[keep], self.event_types[keep], self.weights[keep], ages, users, self.size, self.user_index
+        )
 
 
 def ragged_batch(
@@ -90,8 +98,9 @@ def ragged_batch(
     ages: npt.NDArray[np.floating],
     users: npt.NDArray[np.int64],
     size: int,
+    user_index: npt.NDArray[np.int64] | None = None,
 ) -> UserBatch:
-    """A UserBatch from event arrays [N] in user order; `users` is the row of each event."""
+    """A UserBatch from event arrays [N] in user order; `users` is the row of each event, `user_index` [B] who it is."""
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=size))]).astype(np.int64)
     return UserBatch(
         items=torch.from_numpy(np.ascontiguousarray(codes)),
@@ -99,6 +108,7 @@ def ragged_batch(
         weights=torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float32)),
         ages=torch.from_numpy(np.ascontiguousarray(ages, dtype=np.float32)),
         offsets=torch.from_numpy(offsets),
+        user_index=None if user_index is None else torch.from_numpy(user_index),
     )
 
 
@@ -128,4 +138,5 @@ def batch_of_raw(
         np.concatenate([*ages, np.empty(0)])[keep],
         np.repeat(np.arange(len(histories)), lengths)[keep],
         len(histories),
+        np.array([history.user_index for history in histories], dtype=np.int64),
     )

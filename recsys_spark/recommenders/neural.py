@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -9,36 +11,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_spark.models.composed import make_scorer, make_user_encoder
+from recsys_spark.errors import UserError
+from recsys_spark.models.composed import make_scorer
 from recsys_spark.models.composition import Composition
+from recsys_spark.models.content import Content
 from recsys_spark.models.history_scorer import HistoryScorer
+from recsys_spark.models.packed import History, Rows, last_places
+from recsys_spark.models.user_side import UserSide
 from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
+from recsys_spark.recommenders.extended import PREFIX, new_items
 
+SECONDS_A_DAY = 86400.0
 USER_BLOCK = 1024
 """Users whose histories are encoded at once."""
 
 
 class NeuralRecommender(Recommender):
-    """Encodes the last L items of a history and scores every item; users without history cannot be scored.
+    """Encodes the last L items of a history and scores every item.
 
-    State: the composition, item vectors [I + 1, D] (row 0 is padding), item biases [I], the user encoder's and the
-    scorer's parameters, and the scorer's item side [I, D] where that differs from the vectors.
+    Users without history cannot be scored; where the user encoder is a table, those that it was not trained on.
+    State: the composition, item vectors [I + 1, D] (row 0 is padding), item biases [I], the user side's and the
+    scorer's parameters, the scorer's item side [I, D] where that differs from the vectors, and where items are known by
+    their content too, what `extended` needs.
     """
 
     kind: ClassVar[str] = "neural"
 
-    def __init__(self, name: str, composition: Composition, scorer: HistoryScorer) -> None:
+    def __init__(
+        self,
+        name: str,
+        composition: Composition,
+        scorer: HistoryScorer,
+        for_new_items: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`for_new_items` is what `extended.kept_for_new_items` gave."""
         super().__init__(name, composition.num_items)
         self.composition = composition
         self._scorer = scorer
-        scorer.user_encoder.eval()
+        self._for_new_items = dict(for_new_items or {})
+        scorer.user_side.eval()
         scorer.scorer.eval()
 
     def score(self, batch: UserBatch) -> Scores:
         """Scores [B, I]; NeuMF goes through the catalogue in tiles."""
-        can_score_B = batch.lengths > 0
+        can_score_B = self._can_score(batch)
         if bool(can_score_B.all()) and batch.size:
             return Scores(self._scorer.matrix(self._users(batch, can_score_B)), can_score_B)
         scores_BI = torch.zeros(batch.size, self.num_items)
@@ -48,7 +66,7 @@ class NeuralRecommender(Recommender):
 
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores [B, K] at the given items alone."""
-        can_score_B = batch.lengths > 0
+        can_score_B = self._can_score(batch)
         scores_BK = torch.zeros(items_BK.shape)
         if bool(can_score_B.any()):
             scores_BK[can_score_B] = self._scorer.pairs(self._users(batch, can_score_B), items_BK[can_score_B])
@@ -68,15 +86,32 @@ class NeuralRecommender(Recommender):
         codes_BK = torch.gather(tokens_BL, 1, places_BK) - 1  # all padding: every place holds token 0, code -1
         return Evidence("similar", codes_BK, torch.where(codes_BK >= 0, best_BK, torch.nan))
 
+    def extended(self, content: Content) -> NeuralRecommender:
+        """The recommender over its items and further ones that it knows by content alone; their codes come after.
+
+        `content` describes the further items by the features of the same fit. Raises UserError where items are known by
+        their ids alone.
+        """
+        vectors_CD, biases_C = new_items(self.composition, self._for_new_items, content)
+        scorer = HistoryScorer(
+            user_side=self._scorer.user_side,
+            scorer=self._scorer.scorer,
+            vectors_ID=torch.cat((self._scorer.vectors_ID, vectors_CD)),
+            biases_I=torch.cat((self._scorer.biases_I, biases_C)),
+        )
+        composition = replace(self.composition, num_items=self.num_items + content.num_items)
+        return NeuralRecommender(self.name, composition, scorer, self._for_new_items)
+
     def save(self, path: Path, vocabulary: Path) -> None:
         """Write the bundle."""
-        parts = {"user_encoder": self._scorer.user_encoder, "scorer": self._scorer.scorer}
+        parts = {"user_side": self._scorer.user_side, "scorer": self._scorer.scorer}
         tensors = {
             f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()
         }
         tensors |= {"item_vectors": self._scorer.vectors_ID.detach(), "item_biases": self._scorer.biases_I.detach()}
         if self._scorer.scorer.projects_items:
             tensors["item_side"] = self._scorer.side_ID
+        tensors |= self._for_new_items
         config = {"kind": self.kind, "name": self.name, "num_items": self.num_items}
         write_bundle(path, {**config, "composition": self.composition.as_dict()}, tensors, vocabulary)
 
@@ -85,26 +120,39 @@ class NeuralRecommender(Recommender):
         """The recommender of a bundle; the tensors stay mapped from its file."""
         composition = Composition.from_dict(bundle.config["composition"])
         with torch.device("meta"):
-            parts = {"user_encoder": make_user_encoder(composition), "scorer": make_scorer(composition)}
+            parts = {"user_side": UserSide(composition), "scorer": make_scorer(composition)}
         for name, module in parts.items():
-            _assign(module, {key: value for key, value in bundle.tensors.items() if key.startswith(f"{name}.")}, name)
+            _assign(module, dict(bundle.tensors), name, bundle.path)
         scorer = HistoryScorer(
-            user_encoder=parts["user_encoder"],
+            user_side=parts["user_side"],
             scorer=parts["scorer"],
             vectors_ID=bundle.tensors["item_vectors"],
             biases_I=bundle.tensors["item_biases"],
             side_ID=bundle.tensors.get("item_side"),
         )
-        return cls(str(bundle.config["name"]), composition, scorer)
+        kept = {name: value for name, value in bundle.tensors.items() if name.startswith(PREFIX)}
+        return cls(str(bundle.config["name"]), composition, scorer, kept)
+
+    def _can_score(self, batch: UserBatch) -> Tensor:
+        return self._scorer.user_side.known(batch.user_index, batch.lengths)
 
     def _users(self, batch: UserBatch, can_score_B: Tensor) -> Tensor:
         """User sides [b, D] of the users that can be scored."""
-        tokens_BL, lengths_B = last_tokens(batch, self.composition.max_length)
-        tokens_BL, lengths_B = tokens_BL[can_score_B], lengths_B[can_score_B]
-        blocks = range(0, tokens_BL.shape[0], USER_BLOCK)
-        return torch.cat(
-            [self._scorer.users(tokens_BL[i : i + USER_BLOCK], lengths_B[i : i + USER_BLOCK]) for i in blocks]
-        )
+        blocks = can_score_B.nonzero().squeeze(1).split(USER_BLOCK)
+        return torch.cat([self._scorer.users(*packed_histories(batch, rows, self.composition)) for rows in blocks])
+
+
+def packed_histories(batch: UserBatch, rows_B: Tensor, composition: Composition) -> tuple[Tensor, History]:
+    """Tokens [P] of the last events of some users of a batch, packed, and what else is known of them."""
+    if composition.num_users:
+        # A table of users reads no events: one place each, whatever the history.
+        assert batch.user_index is not None
+        rows = Rows(torch.ones_like(rows_B))
+        return torch.zeros_like(rows_B), History(rows, users_U=batch.user_index[rows_B], user_B=torch.arange(rows.size))
+    index_P, rows = last_places(batch.offsets[rows_B], batch.lengths[rows_B], composition.max_length)
+    ages_P = batch.ages[index_P].to(torch.float64)
+    gaps_P = F.pad(ages_P[:-1] - ages_P[1:], (1, 0)) * SECONDS_A_DAY
+    return batch.items[index_P] + 1, History(rows, batch.event_types[index_P], gaps_P)
 
 
 def last_tokens(batch: UserBatch, max_length: int) -> tuple[Tensor, Tensor]:
@@ -122,5 +170,8 @@ def last_tokens(batch: UserBatch, max_length: int) -> tuple[Tensor, Tensor]:
     return tokens_BL * (steps_L < lengths_B[:, None]), lengths_B
 
 
-def _assign(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    module.load_state_dict({key.removeprefix(f"{prefix}."): value for key, value in tensors.items()}, assign=True)
+def _assign(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: Path) -> None:
+    own = {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
+    if own.keys() != module.state_dict().keys():
+        raise UserError(f"bundle {path}: was written by another version of the networks; fit the model again")
+    module.load_state_dict(own, assign=True)

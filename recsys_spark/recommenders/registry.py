@@ -7,16 +7,22 @@ from pathlib import Path
 from recsys_spark.errors import UserError
 from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.bundle import read_bundle
+from recsys_spark.recommenders.content_items import ContentItems
 from recsys_spark.recommenders.counts import Counts
+from recsys_spark.recommenders.factors import Factors
 from recsys_spark.recommenders.history_rules import HistoryRules
 from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
 from recsys_spark.recommenders.neural import NeuralRecommender
+from recsys_spark.recommenders.segments import SegmentCounts
 
 KINDS: dict[str, type[Recommender]] = {
     Counts.kind: Counts,
+    SegmentCounts.kind: SegmentCounts,
     HistoryRules.kind: HistoryRules,
     NeighbourItems.kind: NeighbourItems,
+    ContentItems.kind: ContentItems,
     DenseItems.kind: DenseItems,
+    Factors.kind: Factors,
     NeuralRecommender.kind: NeuralRecommender,
 }
 """The `kind` in a bundle's configuration to its class."""

@@ -21,6 +21,8 @@ from recsys_spark.tables.schemas import TABLES
 
 GRACE_SECONDS = 24 * 3600
 """A version that was superseded, or a run directory that was touched, less long ago than this is never removed."""
+SCRATCH_SECONDS = 7 * 24 * 3600
+"""What a run that died left for the next one is removed when nobody touched it for so long."""
 
 
 class Workspace:
@@ -56,6 +58,11 @@ class Workspace:
         directory = self.stage_directory(stage) / "runs" / f"{run_id[:12]}-{uuid.uuid4().hex[:8]}"
         directory.mkdir(parents=True)
         return directory
+
+    @property
+    def scratch(self) -> Path:
+        """The folder in which a job keeps, by what it is made from, what the next run goes on from if it dies."""
+        return self.root / "scratch"
 
     def latest(self, stage: str) -> Commit | None:
         """The newest committed version of a stage, or None."""
@@ -93,8 +100,9 @@ class Workspace:
         Kept are the newest `keep` versions of each stage, the pinned ones, every version that a kept one was made from,
         and whatever was superseded within GRACE_SECONDS, since a reader may still be in it.
         """
+        removed = self._remove_stale_scratch()
         if not (self.root / "stages").is_dir():
-            return []
+            return removed
         history = {path.name: commits(path, path.name) for path in (self.root / "stages").iterdir()}
         kept = {(stage, commit.version) for stage, all_ in history.items() for commit in all_[-keep:]}
         kept |= set(pinned)
@@ -109,7 +117,6 @@ class Workspace:
             }
             grown = not needed <= kept
             kept |= needed
-        removed = []
         for stage, all_ in history.items():
             for commit, successor in pairwise(all_):
                 pointer = self._pointer(stage, successor.version)
@@ -130,6 +137,13 @@ class Workspace:
         for path in abandoned:
             shutil.rmtree(path, ignore_errors=True)
         return abandoned
+
+    def _remove_stale_scratch(self) -> list[Path]:
+        """What dead runs left and nobody went on from."""
+        stale = [path for path in self.scratch.glob("*") if time.time() - path.stat().st_mtime > SCRATCH_SECONDS]
+        for path in stale:
+            shutil.rmtree(path, ignore_errors=True)
+        return stale
 
     def _pointer(self, stage: str, version: int) -> Path:
         return self.stage_directory(stage) / "versions" / f"{version:08d}.json"

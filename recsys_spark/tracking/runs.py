@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
@@ -70,6 +70,11 @@ class TrackedRun:
         entries = [RunTag(_key(key), _cut(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()]
         for batch in _batches(entries, MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(self.run_id, tags=batch)
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """End the run with another status than leaving the context would give it."""
+        self._client.set_terminated(self.run_id, status)
+        self._owned = False
 
     def __enter__(self) -> TrackedRun:
         return self

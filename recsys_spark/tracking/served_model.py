@@ -76,7 +76,7 @@ class ServedModel(PythonModel):
             logger.warning("histories %s: not found, so users are answered as if they had none", self.histories)
             return {}
         table = ds.dataset(self.histories, format="parquet").to_table(
-            columns=["user_id", "items", "event_types", "weights", "times"],
+            columns=["user_id", "user_index", "items", "event_types", "weights", "times"],
             filter=ds.field("user_id").isin(pa.array(users)),
         )
         return {row["user_id"]: self._raw(row) for row in table.to_pylist()}
@@ -92,6 +92,7 @@ class ServedModel(PythonModel):
             event_types=types,
             weights=np.asarray(row["weights"])[known].tolist(),
             ages_days=np.maximum(ages[known], 0.0).tolist(),
+            user_index=row["user_index"],
         )
 
 

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from pyspark import InheritableThread
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import SparkSession
 
 import recsys_spark
 from recsys_spark.errors import UserError
-from recsys_spark.session import is_local_master, package_archive
+from recsys_spark.session import package_archive
 from recsys_spark.training.curve import CURVE, CurveFollower
+from recsys_spark.training.ownership import is_owner, read_result, take_over
+from recsys_spark.training.preflight import is_local, preflight
+from recsys_spark.training.report import Reporter
 from recsys_spark.training.spec import TrainSpec
 from recsys_spark.training.worker import train
 
-PROGRESS_SECONDS = 5.0
-"""Within an epoch a progress line comes at most so often."""
-SLOTS_SECONDS = 30.0
-"""Executors of a cluster may take so long to register."""
+EXIT_SECONDS = 20.0
+"""Once rank 0 left its result, the processes have so long to end by themselves."""
+LOOK_SECONDS = 0.5
 
 
 def launch(
@@ -39,74 +43,86 @@ def launch(
     """Run `training.worker.train` in `spec.num_processes` processes by TorchDistributor; returns rank 0's result.
 
     A failed launch is repeated up to `retries` times, each from the last whole checkpoint. Meanwhile the curve goes to
-    `metric(name, value, step)` and to progress lines. Raises UserError where the cluster cannot take the processes,
-    RuntimeError where the last launch failed too.
+    `metric(name, value, step)` and to progress lines. Raises UserError where the cluster cannot take the processes or
+    another run trains the same, RuntimeError where the last launch failed too.
     """
     preflight(spark, spec)
-    local = is_local(spark)
-    function, argument = (train, spec) if local else (on_executor(_bring_package(spec)), asdict(spec))
-    curve = Path(spec.work) / CURVE
+    work = Path(spec.work)
     for attempt in range(retries + 1):
-        distributor = TorchDistributor(
-            num_processes=spec.num_processes, local_mode=local, use_gpu=spec.use_gpu and not local
-        )
+        named = replace(spec, launch=uuid.uuid4().hex)
+        take_over(work, named.launch)
         try:
-            with CurveFollower(curve, _Reporter(progress, metric)), _process_environment(), redirect_stdout(sys.stderr):
-                result = distributor.run(function, argument)
-            if isinstance(result, dict):
-                return result
-            failure: Exception = RuntimeError("the training processes ended without a result")
+            with CurveFollower(work / CURVE, Reporter(progress, metric)):
+                return _Launch(spark, named).result()
+        except UserError:
+            raise
         except Exception as error:
             failure = error
+        if not is_owner(work, named.launch):
+            raise UserError(f"another run trains the same in {work}; wait for it, or end it") from failure
         progress(f"training failed at attempt {attempt + 1} of {retries + 1}: {' '.join(str(failure).split())[:500]}")
-    raise RuntimeError(f"training failed {retries + 1} times; checkpoints are in {spec.work}") from failure
+    raise RuntimeError(f"training failed {retries + 1} times; checkpoints are in {work}") from failure
 
 
-def preflight(spark: SparkSession, spec: TrainSpec) -> None:
-    """Refuse, in one line, what would hang or fail: too few slots, dynamic allocation, encryption, uneven batches."""
-    processes, conf = spec.num_processes, spark.sparkContext.getConf()
-    if spec.batch_size % processes:
-        raise UserError(f"batch_size {spec.batch_size} must be a multiple of training.num_processes {processes}")
-    slots = _slots(spark, processes)
-    if processes > slots:
-        cpus = conf.get("spark.task.cpus", "1")
-        each = "" if cpus == "1" else f" of {cpus} cores each"
-        raise UserError(
-            f"training.num_processes is {processes} but {spark.sparkContext.master} has {slots} task slots{each}; "
-            "lower it"
-        )
-    if is_local(spark):
-        return
-    for key, why in (
-        ("spark.dynamicAllocation.enabled", "barrier tasks need all executors from the start"),
-        ("spark.ssl.enabled", "the processes talk to each other without TLS"),
-    ):
-        if conf.get(key, "false") == "true":
-            raise UserError(f"{key} is on, and {why}; turn it off for train_models")
+class _Launch:
+    """One run of TorchDistributor, in a thread, so that it can be left once the result is there.
 
-
-def find_gpu(spark: SparkSession, processes: int) -> bool:
-    """Are there GPUs for all processes: on this host for a local master, else as resources of Spark's tasks.
-
-    Raises UserError where executors have GPUs that the processes, a task each, would not get.
+    torchrun's agents wait up to 300 s for one another when their processes have ended, and now and then one of them
+    dies there ("terminate called without an active exception"). So the result is not what TorchDistributor returns,
+    which comes after that, but the file that rank 0 leaves when all processes are done.
     """
-    if is_local(spark):
-        return torch.cuda.is_available() and torch.cuda.device_count() >= processes
-    conf = spark.sparkContext.getConf()
-    if float(conf.get("spark.executor.resource.gpu.amount", "0") or 0) <= 0:
-        return False
-    amount = float(conf.get("spark.task.resource.gpu.amount", "0") or 0)
-    if amount != 1:
-        raise UserError(
-            f"executors have GPUs, but spark.task.resource.gpu.amount is {amount:g}; set it to 1 to train on them, "
-            "or spark.executor.resource.gpu.amount to 0 to train without"
-        )
-    return True
 
+    def __init__(self, spark: SparkSession, spec: TrainSpec) -> None:
+        self._spark = spark
+        self._spec = spec
+        self._local = is_local(spark)
+        self._failure: Exception | None = None
+        self._thread = InheritableThread(target=self._run, name="training", daemon=True)
 
-def is_local(spark: SparkSession) -> bool:
-    """Does Spark run within this process."""
-    return is_local_master(spark.sparkContext.master)
+    def result(self) -> dict[str, Any]:
+        """Start, wait, and see that it ends. Raises RuntimeError where it ended without a result."""
+        with _process_environment(), redirect_stdout(sys.stderr):
+            self._thread.start()
+            try:
+                return self._awaited()
+            finally:
+                if self._thread.is_alive():
+                    self._end()
+
+    def _run(self) -> None:
+        spec = self._spec
+        function, argument = (train, spec) if self._local else (on_executor(_bring_package(spec)), asdict(spec))
+        try:
+            if not self._local:
+                self._spark.sparkContext.setJobGroup(spec.launch, "training", interruptOnCancel=True)
+            TorchDistributor(
+                num_processes=spec.num_processes, local_mode=self._local, use_gpu=spec.use_gpu and not self._local
+            ).run(function, argument)
+        except Exception as error:
+            self._failure = error
+
+    def _awaited(self) -> dict[str, Any]:
+        until: float | None = None
+        while self._thread.is_alive() and (until is None or time.monotonic() < until):
+            self._thread.join(LOOK_SECONDS)
+            if until is None and self._left() is not None:
+                until = time.monotonic() + EXIT_SECONDS
+        left = self._left()
+        if left is None:
+            raise self._failure or RuntimeError("the training processes ended without a result")
+        return {name: value for name, value in left.items() if name != "agent"}
+
+    def _left(self) -> dict[str, Any] | None:
+        return read_result(Path(self._spec.work), self._spec.launch)
+
+    def _end(self) -> None:
+        """End what is still there: Spark's tasks, or on a local master torchrun, whose wrapper ends with it."""
+        if not self._local:
+            self._spark.sparkContext.cancelJobGroup(self._spec.launch)
+        elif left := self._left():
+            with suppress(ProcessLookupError):
+                os.kill(int(left["agent"]), signal.SIGKILL)
+        self._thread.join(EXIT_SECONDS)
 
 
 def on_executor(archive: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -128,7 +144,7 @@ def on_executor(archive: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         from recsys_spark.training.spec import TrainSpec
         from recsys_spark.training.worker import train
 
-        return train(TrainSpec(**{**fields, "composition": Composition(**fields["composition"])}))
+        return train(TrainSpec(**{**fields, "composition": Composition.from_dict(fields["composition"])}))
 
     return start
 
@@ -138,44 +154,6 @@ def _bring_package(spec: TrainSpec) -> str:
     work = Path(spec.work).absolute()
     work.mkdir(parents=True, exist_ok=True)
     return str(shutil.copyfile(package_archive(), work / "package.zip"))
-
-
-def _slots(spark: SparkSession, wanted: int) -> int:
-    """Tasks that can run at once; waits a while for `wanted` where executors may still register."""
-    context, until = spark.sparkContext, time.monotonic() + (0 if is_local(spark) else SLOTS_SECONDS)
-    scheduler = context._jsc.sc()
-    profile = scheduler.resourceProfileManager().defaultResourceProfile()
-    while True:
-        # Counts spark.task.cpus and GPUs too; barrier stages are held against the same number.
-        slots = int(scheduler.maxNumConcurrentTasks(profile))
-        if slots >= wanted or time.monotonic() > until:
-            return slots
-        time.sleep(0.5)
-
-
-class _Reporter:
-    """Turns points of the curve into metrics and progress lines."""
-
-    def __init__(self, progress: Callable[[str], None], metric: Callable[[str, float, int], None]) -> None:
-        self._progress = progress
-        self._metric = metric
-        self._last = time.monotonic()
-
-    def __call__(self, point: Mapping[str, Any]) -> None:
-        step, rate = int(point["total_steps"]), f"{point['positions_per_second']:,.0f} positions/s"
-        if point["event"] == "step":
-            for name in ("loss", "positions_per_second", "data_wait_share"):
-                self._metric(name, float(point[name]), step)
-            if time.monotonic() - self._last > PROGRESS_SECONDS:
-                self._last = time.monotonic()
-                place = f"epoch {point['epoch']}/{point['epochs']} step {point['step']}/{point['steps']}"
-                self._progress(f"{place}: loss {point['loss']:.4f}, {rate}, {point['data_wait_share']:.1%} waiting")
-            return
-        ndcg = point.get("valid_ndcg_at_10")
-        if ndcg is not None:
-            self._metric("valid_ndcg_at_10", float(ndcg), step)
-        found = "" if ndcg is None else f", valid NDCG@10 {ndcg:.4f}"
-        self._progress(f"epoch {point['epoch']}/{point['epochs']} done: loss {point['loss']:.4f}{found}, {rate}")
 
 
 @contextmanager

@@ -7,11 +7,23 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+@dataclass
+class Traffic:
+    """Bytes that this process gave to exchanges with the others."""
+
+    bytes: int = 0
+
+    def count(self, tensor: Tensor) -> None:
+        """One more exchange."""
+        self.bytes += tensor.numel() * tensor.element_size()
 
 
 @dataclass(frozen=True)
@@ -25,12 +37,21 @@ class Processes:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    aside: Any = None
+    """The group for exchanges of the thread that makes steps: on the CPU, in an order of its own."""
+    traffic: Traffic = field(default_factory=Traffic)
+    """Counted over all exchanges of both threads."""
+
+    def alone(self) -> Processes:
+        """The same process, exchanging nothing."""
+        return replace(self, size=1, aside=None)
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over processes, in one exchange."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
+        self.traffic.count(flat)
         dist.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
@@ -44,9 +65,16 @@ class Processes:
         return [float(value) for value in sums]
 
     def union_(self, marks: Tensor) -> None:
-        """Replace marks (uint8) by their maximum over processes."""
+        """Replace marks (uint8, on the CPU) by their maximum over processes; for the thread that makes steps."""
         if self.size > 1:
-            dist.all_reduce(marks, op=dist.ReduceOp.MAX)
+            self.traffic.count(marks)
+            dist.all_reduce(marks, op=dist.ReduceOp.MAX, group=self.aside)
+
+    def add_(self, counts: Tensor) -> None:
+        """Replace counts (integers, on the CPU) by their sums over processes; for the thread that makes steps."""
+        if self.size > 1:
+            self.traffic.count(counts)
+            dist.all_reduce(counts, group=self.aside)
 
     def agree(self, value: int) -> int:
         """The value of rank 0, on every process; also waits until rank 0 has it."""
@@ -58,7 +86,7 @@ class Processes:
 
 
 @contextmanager
-def joined(size: int, use_gpu: bool) -> Iterator[Processes]:
+def joined(size: int, use_gpu: bool, threads: int | None = None) -> Iterator[Processes]:
     """Join the processes that torchrun announced in the environment, and leave them at the end.
 
     Raises RuntimeError where another number of processes was started than was asked for.
@@ -71,13 +99,13 @@ def joined(size: int, use_gpu: bool) -> Iterator[Processes]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         torch.cuda.set_device(device)
     if size == 1:
-        torch.set_num_threads(_cores())
+        torch.set_num_threads(threads or _cores())
         yield Processes(device=device)
         return
     dist.init_process_group("nccl" if use_gpu else "gloo")
     try:
-        processes = Processes(rank, size, device)
-        torch.set_num_threads(max(1, _cores() // _processes_on_this_host(processes)))
+        processes = Processes(rank, size, device, aside=dist.new_group(backend="gloo"))
+        torch.set_num_threads(threads or max(1, _cores() // _processes_on_this_host(processes)))
         yield processes
     finally:
         dist.destroy_process_group()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,8 @@ class RowAdam:
     """Adam for tables whose sparse gradients name distinct rows; rows without a gradient rest, moments and all.
 
     Dense Adam reads and writes table, moments and gradient at every step, and processes would exchange the whole
-    gradient: here both follow the batch, not the catalogue.
+    gradient: here both follow the batch, not the catalogue. The moments, twice the tables in the end, take memory on
+    the CPU only as rows are touched.
     """
 
     def __init__(self, tables: Sequence[nn.Parameter], weight_decay: float) -> None:
@@ -20,8 +22,8 @@ class RowAdam:
         self.weight_decay = weight_decay
         self.beta1, self.beta2, self.eps = 0.9, 0.999, 1e-8
         self.steps = 0
-        self.means = [torch.zeros_like(table) for table in self.tables]
-        self.squares = [torch.zeros_like(table) for table in self.tables]
+        self.means = [zeros_by_touch(table) for table in self.tables]
+        self.squares = [zeros_by_touch(table) for table in self.tables]
 
     def tensors(self) -> dict[str, Tensor]:
         """The moments by name, to be saved or filled."""
@@ -49,3 +51,10 @@ class RowAdam:
                 values.mul_(1.0 - learning_rate * self.weight_decay)
             values.addcdiv_(row_mean, row_square.sqrt_().mul_(square_scale).add_(self.eps), value=-mean_scale)
             table.index_copy_(0, rows, values)
+
+
+def zeros_by_touch(like: Tensor) -> Tensor:
+    """Zeros of the shape and type; on the CPU the operating system gives their memory as it is written to."""
+    if like.device.type != "cpu":
+        return torch.zeros_like(like)
+    return torch.from_numpy(np.zeros(tuple(like.shape), dtype=str(like.dtype).removeprefix("torch.")))

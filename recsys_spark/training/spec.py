@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from recsys_spark.models.composition import Composition
 
@@ -27,6 +28,8 @@ class TrainSpec:
     """Most epochs; exactly so many where not `validate`."""
     validate: bool
     """Measure valid NDCG@10 after each epoch, stop early, keep the best epoch."""
+    valid_repeats: Literal["allow", "drop"] = "allow"
+    """May lists hold what the user had before, when valid NDCG@10 is measured."""
     patience: int
     """Epochs without a better valid NDCG@10 after which training stops."""
     batch_size: int
@@ -43,15 +46,55 @@ class TrainSpec:
     """Negatives shared by a step, or of each position."""
     negatives_power: float
     """Negatives are drawn in proportion to this power of the items' counts."""
+    id_start: Literal["random", "histories"] = "random"
+    """Where the table by id starts: drawn, or at the content's vectors of the items."""
+    average_epochs: float = 0.0
+    """Epochs over which the parameters are averaged; 0 keeps those of the last step."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate goes on from its peak: as it is, or down to zero at the end of `schedule_epochs`."""
+    schedule_epochs: int = 0
+    """Epochs over which the learning rate falls; 0 for `epochs`. A fit that trains the best epoch's number of epochs
+    names here what the search for it had."""
+    content: str | None = None
+    """Path of the file of the items' content, where the composition reads it."""
+    content_version: str = ""
+    """What the content file was made from, so that no checkpoint of other content is resumed."""
+    code_version: str = ""
+    """What the code was, so that no checkpoint of other code is resumed."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """`bf16`: matrix products in bfloat16, parameters and sums in float32."""
+    sync: Literal["every_step", "local"] = "every_step"
+    """`every_step`: gradients are summed at each step; `local`: processes step alone and are averaged now and then."""
+    local_steps: int = 8
+    """Steps between two averages, where `sync` is local."""
+    outer_momentum: float = 0.5
+    """SlowMo's momentum of the averages, where `sync` is local; 0 is post-local SGD."""
+    outer_learning_rate: float = 1.0
+    """SlowMo's step along the averaged change, where `sync` is local."""
     num_processes: int = 1
     """Processes that train together."""
     use_gpu: bool = False
     """Train on the process's CUDA device, with nccl between processes."""
+    checkpoint_seconds: float = 60.0
+    """Seconds after which a checkpoint is written within an epoch; its cost stays below a twentieth of the time."""
+    cache_dir: str | None = None
+    """Local folder into which a process copies the part of the dataset that it reads."""
+    threads: int | None = None
+    """Threads of the process; by default its share of the host's cores."""
+    stop_file: str | None = None
+    """A path: training ends after the first epoch at whose end there is a file."""
+    launch: str = ""
+    """Name of the launch that started the process: it ends where another launch took over its work directory."""
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of everything that the trained parameters depend on: not of paths, processes or devices."""
+        """sha256 of everything that the trained parameters depend on.
+
+        Not of paths and devices, nor of the number of processes where gradients are summed at every step.
+        """
         values = asdict(self)
-        for place in ("dataset", "work", "num_processes", "use_gpu"):
+        places = ["dataset", "content", "work", "use_gpu", "checkpoint_seconds", "cache_dir", "launch"]
+        places += ["threads", "stop_file"]
+        for place in (*places, *(["num_processes"] if self.sync == "every_step" else [])):
             del values[place]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

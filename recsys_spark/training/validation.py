@@ -1,4 +1,7 @@
-"""Early stopping's measure: NDCG@K on the valid users, ranking the whole catalogue, repeats allowed."""
+"""Early stopping's measure: NDCG@K on the valid users, ranking the whole catalogue.
+
+Where lists drop repeats, the items that the model sees of the history are out of the ranking and of the targets.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,45 @@ import torch
 from torch import Tensor
 
 from recsys_spark.models.history_scorer import HistoryScorer
+from recsys_spark.models.packed import History, last_places
+from recsys_spark.training.pairs import seconds_before
 from recsys_spark.training.processes import Processes
 
-VALID_COLUMNS = ("items", "length", "targets", "target_count", "row_weight")
+VALID_COLUMNS = (
+    "items",
+    "times",
+    "length",
+    "row_weight",
+    "event_types",
+    "user_index",
+    "targets",
+    "target_count",
+)
 
 
 def mean_ndcg(
-    scorer: HistoryScorer, batches: Iterable[Mapping[str, Tensor]], k: int, processes: Processes, block_bytes: int
+    scorer: HistoryScorer,
+    batches: Iterable[Mapping[str, Tensor]],
+    k: int,
+    processes: Processes,
+    block_bytes: int,
+    drop_repeats: bool = False,
 ) -> float | None:
     """The mean NDCG@K over the valid users of all processes, each process having gone through its own batches.
 
-    None where there are no valid users. `block_bytes` bounds the scores [B, I] that are held at once.
+    None where there are no valid users, or with `drop_repeats` none who want anything new. `block_bytes` bounds the
+    scores [B, I] that are held at once.
     """
     gained, users = 0.0, 0.0
     rows = max(1, block_bytes // (4 * scorer.biases_I.numel()))
     for batch in batches:
         real_B = torch.as_tensor(batch["row_weight"]) > 0
-        tokens_BL, lengths_B, targets_BT, counts_B = (
-            torch.as_tensor(batch[name])[real_B].to(processes.device, torch.int64) for name in VALID_COLUMNS[:4]
-        )
-        for start in range(0, tokens_BL.shape[0], rows):
-            block = slice(start, start + rows)
-            ndcg_B = _ndcg(scorer, tokens_BL[block], lengths_B[block], targets_BT[block], counts_B[block], k)
+        real = {name: torch.as_tensor(batch[name])[real_B].to(processes.device) for name in VALID_COLUMNS}
+        if drop_repeats:
+            real = _wanting_new(real)
+        for start in range(0, len(real["length"]), rows):
+            block = {name: values[start : start + rows] for name, values in real.items()}
+            ndcg_B = _ndcg(scorer, block, k, drop_repeats)
             gained += float(ndcg_B.sum())
             users += ndcg_B.numel()
     gained, users = processes.total(gained, users)
@@ -37,13 +57,45 @@ def mean_ndcg(
 
 
 @torch.no_grad()
-def _ndcg(
-    scorer: HistoryScorer, tokens_BL: Tensor, lengths_B: Tensor, targets_BT: Tensor, counts_B: Tensor, k: int
-) -> Tensor:
-    """NDCG@K [B] of distinct target tokens [B, T] padded with 0; the ideal puts min(K, targets) of them first."""
-    scores_BI = scorer.matrix(scorer.users(tokens_BL, lengths_B))
+def _ndcg(scorer: HistoryScorer, valid: Mapping[str, Tensor], k: int, drop_repeats: bool) -> Tensor:
+    """NDCG@K [B] of the rows' distinct target tokens [B, T], padded with 0; the ideal puts min(K, targets) first.
+
+    Users that the model cannot score gain nothing.
+    """
+    user_index_B = valid["user_index"].to(torch.int64)
+    known_B = scorer.user_side.known(user_index_B, valid["length"])
+    scores_BI = scorer.matrix(_users(scorer, valid, torch.where(known_B, user_index_B, 0)))
+    if drop_repeats:
+        tokens_BL = valid["items"].to(torch.int64)
+        hidden_BT = scores_BI.new_zeros(scores_BI.shape[0], scores_BI.shape[1] + 1)
+        scores_BI += hidden_BT.scatter_(1, tokens_BL, -torch.inf)[:, 1:]  # token 0, the padding, is no item
     top_BK = scores_BI.topk(min(k, scores_BI.shape[1]), dim=1).indices + 1
-    hits_BK = (top_BK[:, :, None] == targets_BT[:, None, :]).any(dim=2)
+    hits_BK = (top_BK[:, :, None] == valid["targets"][:, None, :]).any(dim=2) & known_B[:, None]
     discounts_K = 1.0 / torch.log2(torch.arange(k, device=scores_BI.device, dtype=torch.float64) + 2.0)
     gains_B = (hits_BK * discounts_K[: top_BK.shape[1]]).sum(dim=1)
-    return gains_B / discounts_K.cumsum(0)[counts_B.clamp(min=1, max=k) - 1]
+    return gains_B / discounts_K.cumsum(0)[valid["target_count"].to(torch.int64).clamp(min=1, max=k) - 1]
+
+
+def _wanting_new(valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The rows without the targets that stand among their items; rows that have no other are left out."""
+    targets_BT = valid["targets"]
+    repeated_BT = (targets_BT[:, :, None] == valid["items"][:, None, :]).any(dim=2)
+    kept_BT = targets_BT.masked_fill(repeated_BT, 0)
+    count_B = (kept_BT > 0).sum(dim=1)
+    rows = {**valid, "targets": kept_BT, "target_count": count_B}
+    return {name: values[count_B > 0] for name, values in rows.items()}
+
+
+def _users(scorer: HistoryScorer, valid: Mapping[str, Tensor], user_index_B: Tensor) -> Tensor:
+    """User sides [B, D] from the last events of left-aligned rows."""
+    size, width = valid["items"].shape
+    rows_B = torch.arange(size, device=user_index_B.device)
+    index_P, rows = last_places(rows_B * width, valid["length"].to(torch.int64), scorer.user_side.max_length)
+    history = History(
+        rows=rows,
+        event_types_P=valid["event_types"].flatten()[index_P].to(torch.int64),
+        gaps_P=seconds_before(valid["times"]).flatten()[index_P],
+        users_U=user_index_B,
+        user_B=rows_B,
+    )
+    return scorer.users(valid["items"].flatten()[index_P].to(torch.int64), history)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,22 @@ import torch
 from torch import Tensor
 
 from recsys_spark.models.composed import ComposedModel
-from recsys_spark.training.checkpoint import (
-    checkpoint_path,
-    latest_checkpoint,
-    load_checkpoint,
-    prune_checkpoints,
-    save_checkpoint,
-)
+from recsys_spark.models.step import Step
+from recsys_spark.training.ahead import Ahead
+from recsys_spark.training.averaging import Averages
+from recsys_spark.training.checkpoint import checkpoint_path, latest_checkpoint, load_checkpoint
 from recsys_spark.training.curve import CURVE, CurveWriter
-from recsys_spark.training.optimiser import Optimiser
+from recsys_spark.training.deferred_init import deferred_init, materialize_module
+from recsys_spark.training.keeper import Keeper
+from recsys_spark.training.lanes import LaneReader, lane_count, row_groups
+from recsys_spark.training.meter import Meter
+from recsys_spark.training.optimiser import Optimiser, Stepping
+from recsys_spark.training.outer import LocalSteps
+from recsys_spark.training.ownership import owned, write_result
 from recsys_spark.training.processes import Processes, joined
+from recsys_spark.training.schedule import learning_rate
 from recsys_spark.training.spec import TrainSpec
-from recsys_spark.training.staging import stage_locally
+from recsys_spark.training.staging import LocalFiles
 from recsys_spark.training.steps import SEQUENCE_COLUMNS, StepMaker, mixed_seed
 from recsys_spark.training.validation import VALID_COLUMNS, mean_ndcg
 
@@ -32,46 +38,43 @@ VALID_K = 10
 VALID_BLOCK_BYTES = 64 * 2**20
 POINT_SECONDS = 1.0
 """A point of the curve is written about so often."""
+STEPS_AHEAD = 2
+"""Steps that are made while those before them are computed."""
 
 
 def train(spec: TrainSpec) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint where there is one; the result is the same as in one go.
 
-    Returns `best_epoch`, `valid_ndcg_at_10` (None where not validated), `checkpoint` (path of the best epoch's),
-    `positions_per_second` and `data_wait_share` of the epochs that this call trained.
+    Returns `best_epoch`, its `loss` and `valid_ndcg_at_10` (None where not validated), `checkpoint` (its path), and of
+    the epochs that this call trained `positions_per_second`, `data_wait_share`, `checkpoint_share`, and with several
+    processes `bytes_per_step`, what this process gave to exchanges.
     """
-    with joined(spec.num_processes, spec.use_gpu) as processes:
-        return _Training(spec, processes).run()
+    with owned(Path(spec.work), spec.launch), joined(spec.num_processes, spec.use_gpu, spec.threads) as processes:
+        result = _Training(spec, processes).run()
+        if processes.rank == 0 and spec.launch:
+            write_result(Path(spec.work), spec.launch, result)
+        return result
 
 
 @dataclass
-class _Meter:
-    """Where the time of training went, and what was learned meanwhile."""
+class _Sums:
+    """What the epochs of this call took together."""
 
-    started: float = field(default_factory=time.perf_counter)
     positions: float = 0.0
-    loss: float = 0.0
-    waited: float = 0.0
     seconds: float = 0.0
+    waited: float = 0.0
+    saved: float = 0.0
+    steps: int = 0
 
-    def add(self, totals: Tensor) -> None:
-        """Count a step's summed loss and positions."""
-        loss, positions = totals.tolist()
-        self.loss += loss
-        self.positions += positions
+    def add(self, meter: Meter, steps: int) -> None:
+        self.positions += meter.positions
+        self.seconds += meter.seconds
+        self.waited += meter.waited
+        self.saved += meter.saved
+        self.steps += steps
 
-    def stop(self) -> None:
-        """The period is over."""
-        self.seconds = time.perf_counter() - self.started
-
-    def numbers(self) -> dict[str, float]:
-        """Mean loss a position, positions a second, share of the time that waited for data."""
-        seconds = self.seconds or time.perf_counter() - self.started
-        return {
-            "loss": self.loss / max(1.0, self.positions),
-            "positions_per_second": self.positions / max(seconds, 1e-9),
-            "data_wait_share": self.waited / max(seconds, 1e-9),
-        }
+    def rate(self, name: str) -> float | None:
+        return getattr(self, name) / self.seconds if self.seconds else None
 
 
 class _Training:
@@ -80,110 +83,182 @@ class _Training:
     def __init__(self, spec: TrainSpec, processes: Processes) -> None:
         self.spec = spec
         self.processes = processes
-        self.dataset = Path(stage_locally(spec.dataset))
+        self.files = LocalFiles(spec.dataset, spec.dataset_version, spec.cache_dir)
         self.work = Path(spec.work)
-        counts_I = _item_counts(self.dataset)
-        self.model = ComposedModel(spec.composition)
-        self.model.reset_parameters(torch.Generator().manual_seed(spec.seed))
-        self.model.item_bias.start_from_counts(counts_I)
-        self.model.to(processes.device)
-        self.optimiser = Optimiser(self.model, spec, processes)
-        self.steps = StepMaker(spec, counts_I, processes)
-        self.steps_an_epoch = _steps_an_epoch(self.dataset / "sequences", spec)
+        groups = row_groups(self.files.root / "sequences")
+        self.reader = LaneReader(
+            self.files,
+            SEQUENCE_COLUMNS,
+            spec.batch_size,
+            lane_count(groups, spec.batch_size, spec.num_processes),
+            processes.rank,
+            processes.size,
+            spec.seed,
+        )
+        self.steps_an_epoch = _steps_an_epoch(self.files.root / "sequences", spec.batch_size)
+        counts_I = _item_counts(self.files.root)
+        self.model = build_model(spec, counts_I, processes.device)
+        rate = partial(learning_rate, spec, steps_an_epoch=self.steps_an_epoch)
+        # Of several processes that step alone, none needs to know the others' rows.
+        stepping = processes.alone() if spec.sync == "local" else processes
+        inner = Optimiser(self.model, spec, stepping, rate)
+        local = spec.sync == "local" and processes.size > 1
+        self.optimiser: Stepping = LocalSteps(inner, self._marks(), spec, processes) if local else inner
+        self.averages = Averages(self.model, spec.average_epochs, self.steps_an_epoch)
+        self.steps = StepMaker(spec, counts_I, stepping)
         self.history: list[dict[str, Any]] = []
+        self.step, self.sums = 0, (0.0, 0.0)
         self.curve = CurveWriter(self.work / CURVE) if processes.rank == 0 else None
+        self.keeper = Keeper(self.work, spec.checkpoint_seconds)
+        self.identity = {"fingerprint": spec.fingerprint, "lanes": self.reader.lanes}
+        self.began, self.began_at = time.perf_counter(), 0
+
+    def _marks(self) -> list[Tensor]:
+        return [buffer for buffer in self.model.buffers() if buffer.dtype == torch.bool]
 
     def run(self) -> dict[str, Any]:
         self._resume()
-        seconds, positions, waited = 0.0, 0.0, 0.0
+        spent = _Sums()
+        self.began, self.began_at = time.perf_counter(), self.optimiser.steps
         while not self._finished():
+            before, sent = self.optimiser.steps, self.processes.traffic.bytes
             meter = self._train_epoch(len(self.history) + 1)
-            self._end_epoch(meter)
-            seconds, positions, waited = seconds + meter.seconds, positions + meter.positions, waited + meter.waited
+            spent.add(meter, self.optimiser.steps - before)
+            self._end_epoch(meter, self.processes.traffic.bytes - sent)
         best = self._best_epoch()
-        return {
+        result = {
             "best_epoch": best,
+            "loss": self.history[best - 1]["loss"],
             "valid_ndcg_at_10": self.history[best - 1].get("valid_ndcg_at_10"),
             "checkpoint": str(checkpoint_path(self.work, best)),
-            "positions_per_second": positions / seconds if seconds else None,
-            "data_wait_share": waited / seconds if seconds else None,
+            "positions_per_second": spent.rate("positions"),
+            "data_wait_share": spent.rate("waited"),
+            "checkpoint_share": spent.rate("saved"),
         }
+        if self.processes.size > 1 and spent.steps:
+            result["bytes_per_step"] = self.processes.traffic.bytes / spent.steps
+        return result
 
     def _resume(self) -> None:
         """Take up the newest whole checkpoint: rank 0 finds it, all load it."""
-        found = latest_checkpoint(self.work, self.spec.fingerprint) if self.processes.rank == 0 else None
+        found = latest_checkpoint(self.work, self.identity) if self.processes.rank == 0 else None
         epoch = self.processes.agree(int(found.state["epoch"]) if found else 0)
-        if epoch == 0:
+        step = self.processes.agree(int(found.state["step"]) if found else 0)
+        if epoch == step == 0:
             return
-        checkpoint = found or load_checkpoint(checkpoint_path(self.work, epoch))
+        path = checkpoint_path(self.work, epoch, step)
+        checkpoint = found or load_checkpoint(path)
         if checkpoint is None:
-            raise RuntimeError(f"rank {self.processes.rank} cannot read the checkpoint of epoch {epoch} in {self.work}")
-        self.model.load_state_dict(checkpoint.part("model"))
-        self.optimiser.restore(checkpoint.part("optimiser"), int(checkpoint.state["steps"]))
+            raise RuntimeError(f"rank {self.processes.rank} cannot read the checkpoint {path}")
+        checkpoint.fill("model", self.model.trainable_state())
+        checkpoint.fill("optimiser", self.optimiser.tensors())
+        checkpoint.fill("averages", self.averages.tensors())
+        self.optimiser.steps = int(checkpoint.state["steps"])
         self.history = list(checkpoint.state["history"])
+        self.step, self.sums = step, tuple(checkpoint.state["sums"])
+        self.processes.total(0.0)  # nobody goes on, and replaces it, before all have it
 
-    def _train_epoch(self, epoch: int) -> _Meter:
-        torch.manual_seed(mixed_seed(self.spec.seed, epoch, self.processes.rank))  # dropout
+    def _train_epoch(self, epoch: int) -> Meter:
         self.model.train()
-        meter, point = _Meter(), _Meter()
-        batches = self._batches("sequences", SEQUENCE_COLUMNS, self.spec.batch_size, epoch, shuffle=True)
-        number = 0
-        while (batch := _timed_next(batches, meter, point)) is not None:
-            number += 1
-            step = self.steps.make(batch, epoch, number)
-            self.optimiser.zero_grad()
-            loss = self.model(step)
-            loss.backward()
-            totals = self.optimiser.step(torch.stack((loss.detach(), loss.new_tensor(step.positions_P.numel()))))
-            meter.add(totals)
-            point.add(totals)
-            if time.perf_counter() - point.started > POINT_SECONDS:
-                point = self._write_point(epoch, number, point)
+        meter = Meter.at(self.sums, self.processes.device)
+        point = _Point(meter)
+        number = start = self.step
+        steps = Ahead(lambda: self._steps(epoch, start), STEPS_AHEAD)
+        try:
+            for number, step in enumerate(steps, start + 1):
+                torch.manual_seed(mixed_seed(self.spec.seed, epoch, number, self.processes.rank))  # dropout
+                self.optimiser.zero_grad()
+                with self._precision():
+                    loss = self.model(step)
+                loss.backward()
+                totals = torch.stack((loss.detach().float(), loss.new_tensor(step.positions, dtype=torch.float)))
+                meter.add(self.optimiser.step(totals))
+                if self.optimiser.in_step:
+                    self.averages.take(self.optimiser.steps)
+                meter.waited = steps.waited
+                if self.processes.rank == 0:
+                    self._save_within(number, meter)
+                    point = self._tell(epoch, number, point)
+        finally:
+            steps.close()
+        meter.add(self.optimiser.synchronise())
         meter.stop()
         if number != self.steps_an_epoch:
-            raise RuntimeError(
-                f"epoch {epoch} had {number} steps instead of {self.steps_an_epoch}: row groups are uneven"
-            )
+            raise RuntimeError(f"epoch {epoch} had {number} steps instead of {self.steps_an_epoch}: rows are uneven")
+        self.step, self.sums = 0, (0.0, 0.0)
         return meter
 
-    def _write_point(self, epoch: int, number: int, point: _Meter) -> _Meter:
-        if self.curve is not None:
-            place = {"epoch": epoch, "epochs": self.spec.epochs, "step": number, "steps": self.steps_an_epoch}
-            self.curve.write({"event": "step", "total_steps": self.optimiser.steps, **place, **point.numbers()})
-        return _Meter()
+    def _steps(self, epoch: int, start: int) -> Iterator[Step]:
+        """The steps of an epoch after the first `start`, whose rows are read and passed over."""
+        for number, lanes in enumerate(self.reader.read(epoch), 1):
+            if number > start:
+                yield self.steps.make(lanes, epoch, number)
 
-    def _end_epoch(self, meter: _Meter) -> None:
+    def _precision(self) -> AbstractContextManager[object]:
+        """On a GPU, bf16 is torch's autocast; on the CPU the loss does it itself."""
+        if self.spec.precision == "bf16" and self.processes.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _tell(self, epoch: int, number: int, point: _Point) -> _Point:
+        """Write a point of the curve where it is time; returns where the next one begins."""
+        if self.curve is None or time.perf_counter() - point.started < POINT_SECONDS:
+            return point
+        place = {"epoch": epoch, "epochs": self.spec.epochs, "step": number, "steps": self.steps_an_epoch}
+        counted = {"total_steps": self.optimiser.steps, "seconds_left": self._seconds_left()}
+        self.curve.write({"event": "step", **counted, **place, **point.numbers()})
+        return _Point(point.meter)
+
+    def _seconds_left(self) -> float:
+        """Until the last of all epochs, at the pace of this call."""
+        done = self.optimiser.steps - self.began_at
+        left = self.spec.epochs * self.steps_an_epoch - self.optimiser.steps
+        return (time.perf_counter() - self.began) * left / max(1, done)
+
+    def _save_within(self, number: int, meter: Meter) -> None:
+        if number < self.steps_an_epoch and self.optimiser.in_step and self.keeper.due():
+            meter.saved += self._save(number, tuple(meter.sums.tolist()))
+
+    def _save(self, step: int, sums: tuple[float, ...]) -> float:
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.trainable_state().items()}
+        tensors |= {f"optimiser.{name}": tensor for name, tensor in self.optimiser.tensors().items()}
+        tensors |= {f"averages.{name}": tensor for name, tensor in self.averages.tensors().items()}
+        place = {"epoch": len(self.history), "step": step, "steps": self.optimiser.steps, "sums": sums}
+        return self.keeper.save({**self.identity, **place, "history": self.history}, tensors, self._best_epoch())
+
+    def _end_epoch(self, meter: Meter, sent: int) -> None:
         """Measure, remember, write the checkpoint; all processes go on together."""
         entry: dict[str, Any] = {"epoch": len(self.history) + 1, **meter.numbers()}
+        if self.processes.size > 1:
+            entry["bytes_communicated"] = sent
+        self.model.end_epoch()
         if self.spec.validate:
-            entry["valid_ndcg_at_10"] = self._valid_ndcg()  # None where there are no valid users
+            with self.averages.in_place():
+                entry["valid_ndcg_at_10"] = self._valid_ndcg()  # None where there are no valid users
         self.history.append(entry)
         if self.processes.rank == 0:
-            tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-            tensors |= {f"optimiser.{name}": tensor for name, tensor in self.optimiser.tensors().items()}
-            state = {
-                "epoch": entry["epoch"],
-                "steps": self.optimiser.steps,
-                "fingerprint": self.spec.fingerprint,
-                "history": self.history,
-            }
-            save_checkpoint(self.work, state, tensors)
-            prune_checkpoints(self.work, keep={entry["epoch"], self._best_epoch()})
+            meter.saved += self._save(0, (0.0, 0.0))
         if self.curve is not None:
-            self.curve.write(
-                {"event": "epoch", "epochs": self.spec.epochs, "total_steps": self.optimiser.steps, **entry}
-            )
+            counted = {"total_steps": self.optimiser.steps, "seconds_left": self._seconds_left()}
+            self.curve.write({"event": "epoch", "epochs": self.spec.epochs, **counted, **entry})
 
     def _valid_ndcg(self) -> float | None:
+        from recsys_spark.datasets.loader import check_dataset, read_files, shard_files
+
         self.model.eval()
-        batches = self._batches("valid", VALID_COLUMNS, 256 * self.processes.size, epoch=0, shuffle=False)
-        return mean_ndcg(self.model.history_scorer(), batches, VALID_K, self.processes, VALID_BLOCK_BYTES)
+        path = self.files.root / "valid"
+        check_dataset(path, self.processes.size)
+        files = self.files.local(shard_files(path, self.processes.rank, self.processes.size))
+        batches = read_files(files, VALID_COLUMNS, 256, seeds=None)
+        scorer, drop = self.model.history_scorer(), self.spec.valid_repeats == "drop"
+        return mean_ndcg(scorer, batches, VALID_K, self.processes, VALID_BLOCK_BYTES, drop)
 
     def _finished(self) -> bool:
         """Rank 0 decides for all."""
         done = len(self.history)
         waited_out = done - self._best_epoch() >= self.spec.patience
-        return bool(self.processes.agree(int(done >= self.spec.epochs or waited_out)))
+        stopped = done > 0 and self.spec.stop_file is not None and Path(self.spec.stop_file).exists()
+        return bool(self.processes.agree(int(done >= self.spec.epochs or waited_out or stopped)))
 
     def _best_epoch(self) -> int:
         """The epoch of the best valid NDCG@10, the first of equals; the last one where nothing is validated."""
@@ -192,37 +267,46 @@ class _Training:
             return len(self.history)
         return int(max(measured, key=lambda entry: (entry["valid_ndcg_at_10"], -entry["epoch"]))["epoch"])
 
-    def _batches(
-        self, name: str, columns: tuple[str, ...], batch_size: int, epoch: int, shuffle: bool
-    ) -> Iterator[Mapping[str, Tensor]]:
-        from recsys_spark.datasets.loader import batches
 
-        return iter(
-            batches(
-                self.dataset / name,
-                columns=columns,
-                batch_size=batch_size // self.processes.size,
-                rank=self.processes.rank,
-                world_size=self.processes.size,
-                seed=self.spec.seed,
-                epoch=epoch,
-                shuffle=shuffle,
-            )
-        )
+class _Point:
+    """The stretch of an epoch since the last point of the curve."""
 
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.started = time.perf_counter()
+        self._sums = meter.sums.clone()
+        self._waited = meter.waited
 
-def _timed_next(batches: Iterator[Mapping[str, Tensor]], *meters: _Meter) -> Mapping[str, Tensor] | None:
-    started = time.perf_counter()
-    batch = next(batches, None)
-    for meter in meters:
-        meter.waited += time.perf_counter() - started
-    return batch
+    def numbers(self) -> dict[str, float]:
+        seconds = max(time.perf_counter() - self.started, 1e-9)
+        loss, positions = (self.meter.sums - self._sums).tolist()
+        return {
+            "loss": loss / max(1.0, positions),
+            "positions_per_second": positions / seconds,
+            "data_wait_share": (self.meter.waited - self._waited) / seconds,
+        }
 
 
-def _steps_an_epoch(dataset: Path, spec: TrainSpec) -> int:
-    """Steps that every process takes: the rows of its row groups in batches of its part of the global batch."""
+def build_model(spec: TrainSpec, counts_I: Tensor, device: torch.device) -> ComposedModel:
+    """The model as training begins: drawn once, into the memory where it stays."""
+    model = deferred_init(ComposedModel, spec.composition, spec.precision)
+    materialize_module(model, torch.Generator().manual_seed(spec.seed))
+    model.item_bias.start_from_counts(counts_I)
+    if spec.content is not None:
+        from recsys_spark.models.content import Content
+
+        content = Content.load(Path(spec.content))
+        model.start_from_content(content)
+        if spec.id_start == "histories":
+            model.start_ids_from_histories(content)
+        model.attach(content)
+    return model.to(device)
+
+
+def _steps_an_epoch(dataset: Path, batch_size: int) -> int:
+    """Steps of an epoch: a lane's rows in batches of its part of the global batch, which are as many for any lanes."""
     rows = sum(pq.read_metadata(path).num_rows for path in dataset.glob("*.parquet"))
-    return -(-(rows // spec.num_processes) // (spec.batch_size // spec.num_processes))
+    return -(-rows // batch_size)
 
 
 def _item_counts(dataset: Path) -> Tensor:

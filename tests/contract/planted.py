@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +17,7 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.config import Config
+from recsys_spark.config.features import Features
 from recsys_spark.datasets.build import build_fits
 from recsys_spark.datasets.histories import HISTORIES, read_histories
 from recsys_spark.datasets.split import Cuts, Plan
@@ -26,17 +30,24 @@ from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.registry import load_recommender
 from recsys_spark.tables.schemas import TABLES
+from recsys_spark.training.spec import TrainSpec
+from recsys_spark.training.worker import train
+from tests.contract.catalogue import described, write_bert, write_features
 
 DAY = 86_400
 START = 1_704_067_200  # 2024-01-01
 TRAIN_DAYS, VALID_DAYS, TEST_DAYS = 80, 14, 14
 CUT = START + TRAIN_DAYS * DAY
 GROUPS, ITEMS_A_GROUP, USERS = 4, 8, 48
-PURCHASE, SEARCH = 4, 5
+PAIRS = [(group, number) for group in range(GROUPS) for number in range(ITEMS_A_GROUP)]
+PURCHASE = 4
 MOST_POPULAR = (1, 5)
 """Group and number of the item that its group buys each day of the last three."""
-NEURAL = ("mfn", "gru")
-NAMES = ("popularity", "repurchase", "item_knn", "ease", *NEURAL)
+COUNTS = ("popularity", "trending", "segment_popularity")
+"""They can score everybody, also users without a history."""
+NEURAL = ("mfn", "gru", "lstm", "sasrec", "kim_cnn", "bert", "two_tower")
+NAMES = (*COUNTS, "repurchase", "item_knn", "content_knn", "ease", "als", *NEURAL)
+QUICK = {"dim": 16, "epochs": 10, "batch_size": 16, "learning_rate": 0.02, "warmup_steps": 5}
 CONFIG = Config.model_validate(
     {
         "source": {
@@ -48,19 +59,19 @@ CONFIG = Config.model_validate(
         "datasets": {"row_groups": 2, "max_length": 20},
         "recommenders": {
             "ease": {"l2": 5.0},
-            "mfn": {"dim": 32, "epochs": 20, "batch_size": 16, "learning_rate": 0.02, "warmup_steps": 5},
-            "gru": {
-                "dim": 16,
-                "epochs": 10,
-                "batch_size": 16,
-                "learning_rate": 0.02,
-                "warmup_steps": 5,
-                "negatives": 32,
-            },
+            "als": {"rank": 6, "iterations": 4},
+            "segment_popularity": {"smoothing": 5},
+            "mfn": {**QUICK, "dim": 32},
+            "gru": {**QUICK, "negatives": 32},
+            "lstm": {**QUICK, "negatives": 32},
+            "sasrec": {**QUICK, "negatives": 32, "layers": 1, "dropout": 0.0},
+            "kim_cnn": {**QUICK, "negatives": 32, "filters": 4},
+            "bert": {**QUICK, "negatives": 32, "layers": 1, "dropout": 0.0},
+            "two_tower": {**QUICK, "filters": 4},
         },
     }
 )
-BEST_EPOCH = {"mfn": 20, "gru": 10}
+EPOCHS = {"mfn": 20}
 
 
 def item_id(group: int, number: int) -> str:
@@ -121,6 +132,11 @@ def history_rows(poisoned: bool) -> list[tuple[object, ...]]:
     return rows
 
 
+def train_here(spark: SparkSession, spec: TrainSpec, *_: object) -> Facts:
+    """Train in this process, where others launch some; one thread, for two would wait for each other at every step."""
+    return train(replace(spec, threads=1))
+
+
 @dataclass
 class Shop:
     """Fits recommenders on the planted shop: each once, and each once more on poisoned later events."""
@@ -143,7 +159,7 @@ class Shop:
             output = self.directory / f"{name}-{poisoned}"
             inputs = FitInputs(
                 spark=self.spark,
-                config=CONFIG,
+                config=self.config,
                 name=name,
                 fit="test" if name in NEURAL else "select",
                 dataset=self.dataset(poisoned),
@@ -151,11 +167,25 @@ class Shop:
                 folds=(0,),
                 cut_time=CUT,
                 output=output,
-                frozen={"best_epoch": BEST_EPOCH[name]} if name in NEURAL else {},
+                frozen={"best_epoch": EPOCHS.get(name, 10)} if name in NEURAL else {},
+                features=self.features,
             )
-            self.facts[key] = FITS[name](inputs)
+            with patch("recsys_spark.fitting.neural.launch", train_here):
+                self.facts[key] = FITS[name](inputs)
             self.bundles[key] = output
         return self.bundles[key]
+
+    @cached_property
+    def config(self) -> Config:
+        """CONFIG with a small random BERT of the catalogue's words."""
+        return CONFIG.model_copy(update={"features": Features(tokenizer=str(write_bert(self.directory / "bert")))})
+
+    @cached_property
+    def features(self) -> Path:
+        """The version directory of stage fit_features: it knows nothing of what comes after the cut."""
+        sold = Counter(pair[1:] for user in range(USERS) for pair in train_events(user))
+        indices = [item_index(*pair) for pair in PAIRS]
+        return write_features(self.directory / "features", PAIRS, indices, [sold[pair] for pair in PAIRS], CUT)
 
     def histories(self, poisoned: bool) -> DataFrame:
         # The poisoned rows come in another order and partitioning too.
@@ -182,12 +212,11 @@ class Shop:
         return self.datasets[poisoned]
 
     def items(self) -> pa.Table:
-        pairs = [(group, number) for group in range(GROUPS) for number in range(ITEMS_A_GROUP)]
         return pa.table(
             {
-                "item_index": pa.array([item_index(*pair) for pair in pairs], pa.int32()),
-                "item_id": [item_id(*pair) for pair in pairs],
-                "title": pa.nulls(len(pairs), pa.string()),
+                "item_index": pa.array([item_index(*pair) for pair in PAIRS], pa.int32()),
+                "item_id": [item_id(*pair) for pair in PAIRS],
+                "title": [described(*pair)["title"] for pair in PAIRS],
             }
         )
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from recsys_spark.errors import UserError
+from recsys_spark.fusion.model import FusedModel
+from recsys_spark.fusion.settings import single
 from recsys_spark.recommenders.bundle import read_bundle
+from recsys_spark.recommenders.decayed import decayed_items
+from recsys_spark.recommenders.histories import RawHistory, batch_of_raw
 from recsys_spark.recommenders.registry import load_recommender
+from recsys_spark.recommenders.vocabulary import Vocabulary
+from tests.contract.catalogue import BRANDS, CATEGORIES, WORDS
 from tests.contract.planted import (
+    CONFIG,
+    COUNTS,
     CUT,
     DAY,
     GROUPS,
@@ -20,6 +29,8 @@ from tests.contract.planted import (
     NEURAL,
     USERS,
     group_of,
+    item_id,
+    item_index,
     never_bought,
     staple,
     train_events,
@@ -27,7 +38,8 @@ from tests.contract.planted import (
 
 ITEMS = GROUPS * ITEMS_A_GROUP
 EVERYONE = list(range(USERS))
-LEARNERS = ("item_knn", "ease", *NEURAL)
+BY_GROUP = ("segment_popularity", "item_knn", "content_knn", "ease", "als", *NEURAL)
+"""They find the groups; segments are categories, and so are groups."""
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 every_recommender = pytest.mark.parametrize("name", NAMES)
 
@@ -36,14 +48,14 @@ def group_codes(shop, group):
     return set(shop.codes([(group, number) for number in range(ITEMS_A_GROUP)]))
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", BY_GROUP)
 def test_the_items_of_the_users_own_group_come_first(shop, name):
     top = shop.recommender(name).score(shop.batch(EVERYONE)).scores.topk(5).indices.tolist()
     right = [len(set(items) & group_codes(shop, group_of(user))) for user, items in enumerate(top)]
     assert sum(right) >= 0.95 * 5 * USERS
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", BY_GROUP)
 def test_among_items_the_user_never_had_those_of_its_group_come_first(shop, name):
     batch = shop.batch(EVERYONE)
     scores = shop.recommender(name).score(batch).scores
@@ -63,6 +75,57 @@ def test_popularity_is_the_decayed_count_of_each_item(shop):
     expected = torch.tensor([counts[code] for code in range(ITEMS)])
     torch.testing.assert_close(scores, expected.repeat(2, 1))
     assert scores[0].argmax().item() == shop.codes([MOST_POPULAR])[0]
+
+
+def test_trending_is_the_recent_count_against_what_the_long_run_foretells(shop):
+    short, long = torch.zeros(ITEMS, dtype=torch.float64), torch.zeros(ITEMS, dtype=torch.float64)
+    for user in EVERYONE:
+        for time, group, number in train_events(user):
+            code, days = shop.codes([(group, number)])[0], (CUT - time) / DAY
+            short[code] += 0.5 ** (days / 7)  # the default half-lives
+            long[code] += 0.5 ** (days / 60)
+    recommender = shop.recommender("trending")
+    scores = recommender.score(shop.batch([0, -1])).scores
+    expected = torch.log((short + 10) / (long * short.sum() / long.sum() + 10))
+    torch.testing.assert_close(scores, expected.float().repeat(2, 1))
+    assert scores[0].argmax().item() == shop.codes([MOST_POPULAR])[0]
+    falling = scores[0].argmin()[None, None]
+    assert recommender.evidence(shop.batch([0]), falling).values.isnan().all()  # no reason to name
+
+
+def test_segment_popularity_is_the_share_among_buyers_of_the_category_drawn_to_that_among_all(shop):
+    counts = torch.zeros(GROUPS, ITEMS, dtype=torch.float64)
+    for user in EVERYONE:
+        for time, group, number in train_events(user):
+            counts[group_of(user), shop.codes([(group, number)])[0]] += 0.5 ** ((CUT - time) / DAY / 7)
+    among_all = counts.sum(0) / counts.sum()
+    drawn = (counts + 5 * among_all) / (counts.sum(1, keepdim=True) + 5)
+    recommender = shop.recommender("segment_popularity")
+    scores = recommender.score(shop.batch([2, 7, -1])).scores
+    torch.testing.assert_close(scores, torch.stack([drawn[2], drawn[3], among_all]).float())
+    evidence = recommender.evidence(shop.batch([2, -1]), torch.zeros(2, 1, dtype=torch.int64))
+    assert [evidence.detail(user, 0) for user in (0, 1)] == ["among buyers of garden", ""]
+
+
+def test_content_knn_names_words_in_common(shop):
+    recommender, batch = shop.recommender("content_knn"), shop.batch([3])
+    evidence = recommender.evidence(batch, torch.tensor([shop.codes([(3, 0), (2, 0)])]))
+    assert evidence.kind == "similar_text"
+    assert set(evidence.detail(0, 0).split(", ")) <= {*WORDS[3], CATEGORIES[3], *BRANDS}
+    assert evidence.detail(0, 1) == "" or set(evidence.detail(0, 1).split(", ")) <= set(BRANDS)
+
+
+def test_the_named_evidence_of_als_has_the_largest_of_the_parts_that_add_up_to_the_score(shop):
+    recommender, batch = shop.recommender("als"), shop.batch([5])
+    item = recommender.score(batch).scores.topk(1).indices
+    history = decayed_items(batch, ITEMS, recommender.half_life_days)
+    vectors = recommender.vectors_ID.double()
+    own = vectors[history.items]
+    extra = recommender.alpha * history.weights.double()
+    normal = recommender.gram_DD + (own.T * extra) @ own + recommender.reg * len(own) * torch.eye(own.shape[1])
+    parts = (1 + extra) * (own @ torch.linalg.solve(normal, vectors[item.item()]))
+    torch.testing.assert_close(parts.sum().float(), recommender.score_items(batch, item)[0, 0])
+    assert recommender.evidence(batch, item).items.item() == history.items[parts.argmax()].item()
 
 
 def test_repurchase_scores_what_the_user_had_and_nothing_else_and_its_weekly_item_first(shop):
@@ -120,13 +183,13 @@ def test_the_caller_may_write_into_scores(shop, name):
 
 
 @every_recommender
-def test_without_a_known_item_in_the_history_only_popularity_can_score(shop, name):
+def test_without_a_known_item_in_the_history_only_counts_can_score(shop, name):
     # Items outside the vocabulary are left out of a batch, so a history of unknown items is an empty one.
     for users in ([-1], [-1, -1], [2, -1]):
         result = shop.recommender(name).score(shop.batch(users))
-        known = [user >= 0 or name == "popularity" for user in users]
+        known = [user >= 0 or name in COUNTS for user in users]
         assert result.can_score.tolist() == known
-        assert name == "popularity" or not result.scores[~result.can_score].any()
+        assert name in COUNTS or not result.scores[~result.can_score].any()
 
 
 @every_recommender
@@ -165,10 +228,10 @@ def test_evidence_names_items_of_the_history(shop, name):
         own = set(batch.items[batch.offsets[row] : batch.offsets[row + 1]].tolist())
         assert set(evidence.items[row].tolist()) <= own | {-1}
     assert (evidence.items[1] == -1).all()
-    assert name == "popularity" or (evidence.items[0] >= 0).any()
+    assert name in COUNTS or (evidence.items[0] >= 0).any()
 
 
-@pytest.mark.parametrize("name", ["item_knn", "ease"])
+@pytest.mark.parametrize("name", ["item_knn", "content_knn", "ease"])
 def test_taking_the_named_evidence_out_of_the_history_lowers_the_score_the_most(shop, name):
     recommender, batch = shop.recommender(name), shop.batch([5])
     item = recommender.score(batch).scores.topk(1).indices
@@ -183,6 +246,52 @@ def test_taking_the_named_evidence_out_of_the_history_lowers_the_score_the_most(
 
     losses = {code: score_without(code) for code in batch.items.unique().tolist()}
     assert min(losses, key=losses.get) == named
+
+
+@every_recommender
+def test_items_that_came_after_the_fit_are_passed_over(shop, name):
+    known = [item_id(2, number) for number in range(3)]
+    grown = ["new-1", known[0], "new-2", known[1], known[2], "new-3"]
+    recommender, vocabulary = shop.recommender(name), Vocabulary.load(shop.bundle(name) / "vocabulary.parquet")
+    weights = CONFIG.datasets.event_weights
+    ages = dict(zip(grown, (9.0, 8.0, 7.0, 6.0, 5.0, 4.0), strict=True))
+    batches = [
+        batch_of_raw([RawHistory(items, ages_days=[ages[item] for item in items])], vocabulary, weights)
+        for items in (known, grown, ["new-1"], [])
+    ]
+    results = [recommender.score(batch) for batch in batches]
+    for one, other in ((0, 1), (2, 3)):
+        torch.testing.assert_close(results[one].scores, results[other].scores, rtol=0, atol=0)
+        assert results[one].can_score.item() == results[other].can_score.item()
+    # Global indices of new items lie beyond those of the vocabulary, or between them.
+    assert vocabulary.codes_of_indices(np.array([0, item_index(2, 0), 10_000])).tolist() == [
+        -1,
+        shop.codes([(2, 0)])[0],
+        -1,
+    ]
+
+
+@every_recommender
+def test_a_list_without_repeats_holds_nothing_of_the_history_and_no_item_twice(shop, name, tmp_path):
+    settings = {"allow": single(name), "drop": single(name)}
+    FusedModel.save(
+        tmp_path / "model",
+        {name: shop.bundle(name)},
+        shop.bundle("popularity"),
+        settings,
+        CONFIG.evaluation.target_events,
+        CONFIG.datasets.event_weights,
+    )
+    model, batch = FusedModel.load(tmp_path / "model"), shop.batch([5, -1, 6])
+    rows = model.recommend(batch, 10, "drop")
+    for user in range(batch.size):
+        own = rows.items[rows.users == user].tolist()
+        had = set(batch.items[batch.offsets[user] : batch.offsets[user + 1]].tolist())
+        assert len(set(own)) == len(own)
+        assert not had & set(own)
+        assert own or name == "repurchase"  # which has nothing to say of what the user never had
+    assert len(rows.items[rows.users == 1]) == 10  # popularity stands in where the recommender is silent
+    assert all(rows.reasons)
 
 
 @every_recommender

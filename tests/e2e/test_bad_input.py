@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from recsys_spark.pipeline.command import main
 from tests.e2e.conftest import run_job
 from tests.shop import write_shop
 
@@ -42,19 +44,22 @@ def test_a_missing_configuration_file(config: Path) -> None:
         ("fusion.k=0", "fusion.k: Input should be greater than 0"),
         ("models=[gru, magic]", "models.1: Input should be"),
         ("split.strategy=random", "split.strategy: Input should be 'temporal' or 'leave_one_out'"),
-        ("datasets.row_groups=3", None),
+        ("datasets.row_groups=3&training.num_processes=2", "row_groups (3) must be a multiple"),
         ("fusion", "--set fusion: write it as a.b=value"),
         ("workspace=s3a://bucket/shop", "must be a local or mounted folder"),
         ("tables.catalog=shop;drop", "must be a plain database name"),
     ],
 )
-def test_a_wrong_configuration_names_the_key(config: Path, override: str, message: str | None) -> None:
-    if message is None:
-        assert "row_groups (3) must be a multiple" in refused(
-            config, "--set", override, "--set", "training.num_processes=2"
-        )
-    else:
-        assert message in refused(config, "--set", override)
+def test_a_wrong_configuration_names_the_key(
+    config: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    overrides = [word for setting in override.split("&") for word in ("--set", setting)]
+    assert main("clean_events", ["--config", str(config), *overrides]) == 2
+    ended = capsys.readouterr()
+    assert ended.err.startswith("clean_events: ")
+    assert message in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert json.loads(ended.out)["status"] == "failed"
 
 
 def test_a_date_that_is_none(config: Path) -> None:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 class ItemBias(nn.Module):
     """A learned bias of each item, added to its score; row 0 belongs to padding."""
 
+    sparse_gradient = True
+    """The gradient of `weight` holds the rows of a step alone."""
+
     def __init__(self, num_items: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_items + 1, 1))

@@ -13,6 +13,7 @@ from recsys_spark.models.step import Negatives
 class Scorer(Protocol):
     """A scorer, as `models.scorers` describes it."""
 
+    factorises: bool
     user_side: Callable[..., Any]
     item_side: Callable[..., Any]
     matrix: Callable[..., Any]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recsys_spark.models.composition import Composition
+
 
 class Dot(nn.Module):
     """r = v_u . v_i, without parameters."""
 
     projects_items = False
-    """The item side is the item vector itself."""
+    factorises = True
 
-    def __init__(self, dim: int, layers: int) -> None:
+    def __init__(self, composition: Composition) -> None:
         super().__init__()
 
     def reset_parameters(self, generator: torch.Generator) -> None:

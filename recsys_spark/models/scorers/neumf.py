@@ -15,6 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from recsys_spark.models.composition import Composition
+
 TILE_BYTES = 2 * 2**20
 
 
@@ -22,15 +24,15 @@ class NeuMF(nn.Module):
     """NeuMF's two parts over user and item vectors of even width D = 2 H."""
 
     projects_items = True
-    """The item side differs from the item vector."""
+    factorises = False
 
-    def __init__(self, dim: int, layers: int) -> None:
+    def __init__(self, composition: Composition) -> None:
         super().__init__()
-        self.half = dim // 2
+        self.half = composition.dim // 2
         self.gmf = nn.Parameter(torch.empty(self.half))
         self.user_layer = nn.Linear(self.half, self.half)
         self.item_layer = nn.Linear(self.half, self.half, bias=False)
-        widths = [max(self.half >> depth, 1) for depth in range(layers)]
+        widths = [max(self.half >> depth, 1) for depth in range(composition.layers)]
         self.hidden = nn.ModuleList(nn.Linear(wide, narrow) for wide, narrow in pairwise(widths))
         self.out = nn.Parameter(torch.empty(widths[-1]))
 

@@ -52,7 +52,7 @@ def rows_of(batch: dict[str, torch.Tensor]) -> list[str]:
     return [repr([batch[name][row].tolist() for name in names]) for row in range(len(batch[names[0]]))]
 
 
-@pytest.mark.parametrize("shards", [1, 2, 3, 5])
+@pytest.mark.parametrize("shards", [1, 2, *(pytest.param(shards, marks=pytest.mark.slow) for shards in (3, 5))])
 def test_petastorms_loader_reads_each_row_of_every_dataset_once_an_epoch(commit: Commit, shards: int) -> None:
     for fit, name in DATASETS:
         path: Path = commit.path("datasets") / fit / name

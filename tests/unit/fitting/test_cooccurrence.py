@@ -6,7 +6,8 @@ import pytest
 
 from recsys_spark.fitting import cooccurrence
 from recsys_spark.fitting.cooccurrence import blocks_for, map_blocks, products, rows_of, user_rows
-from recsys_spark.fitting.item_knn import BM25, nearest
+from recsys_spark.fitting.item_knn import BM25
+from recsys_spark.fitting.neighbours import nearest
 
 USERS, ITEMS = 20, 15
 X = np.random.default_rng(3).random((USERS, ITEMS)).astype(np.float32)

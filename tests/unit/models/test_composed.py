@@ -3,126 +3,123 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recsys_spark.models.composed import NEGATIVES, ComposedModel
+from recsys_spark.models.composed import ComposedModel
 from recsys_spark.models.composition import Composition
-from recsys_spark.models.scorers import neumf
-from recsys_spark.models.step import Negatives, Step
+from recsys_spark.models.packed import History
+from recsys_spark.models.step import Step
+from tests.unit.models.steps import ITEMS, composition, model, step
 
-ITEMS, DIM = 9, 8
 COMPOSITIONS = [
-    ("mean", "neumf", "bce", 1),
-    ("mean", "neumf", "bce", 2),
-    ("gru", "dot", "sampled_softmax", 1),
-    ("gru", "dot", "full_softmax", 2),
+    ("id", "neumf", "bce"),
+    ("mean", "neumf", "bpr"),
+    ("gru", "dot", "sampled_softmax"),
+    ("lstm", "cosine", "in_batch"),
+    ("transformer", "dot", "full_softmax"),
+    ("transformer", "dot", "gbce"),
 ]
-every_composition = pytest.mark.parametrize(("user_encoder", "scorer", "loss", "layers"), COMPOSITIONS)
+every_composition = pytest.mark.parametrize("parts", COMPOSITIONS, ids="-".join)
+FULL = {"layers": 2, "event_types": True, "time_gaps": True}
 
 
-def make(user_encoder: str, scorer: str, loss: str, layers: int, seed: int = 0) -> ComposedModel:
-    composition = Composition(
-        user_encoder=user_encoder,
-        item_encoder="id",
-        scorer=scorer,
-        loss=loss,
-        dim=DIM,
-        layers=layers,
-        dropout=0.0,
-        num_items=ITEMS,
-        max_length=6,
-    )
-    model = ComposedModel(composition)
-    model.reset_parameters(torch.Generator().manual_seed(seed))
-    return model
+def full(parts: tuple[str, ...], seed: int = 0) -> ComposedModel:
+    return model(*parts, seed=seed, **({"layers": 2} if parts[0] == "id" else FULL))
 
 
-def step_of(histories: list[list[int]], width: int, loss: str) -> Step:
-    """A step over the whole catalogue, so that rows are tokens."""
-    padded = torch.tensor([tokens + [0] * (width + 1 - len(tokens)) for tokens in histories])
-    real = padded[:, 1:] > 0
-    inputs, targets = padded[:, :-1] * real, padded[:, 1:][real]
-    if NEGATIVES[loss] == "each":
-        shape = (targets.numel(), 2)
-        negatives = Negatives(torch.full(shape, 9), torch.zeros(shape), torch.zeros(targets.numel()))
-    else:
-        negatives = Negatives(torch.arange(1, ITEMS + 1), torch.zeros(ITEMS))
-    return Step(torch.arange(ITEMS + 1), inputs, real.flatten().nonzero().squeeze(1), targets, negatives)
-
-
-def loss_and_gradients(model: ComposedModel, step: Step) -> list[torch.Tensor]:
-    model.zero_grad()
-    loss = model(step)
+def loss_and_gradients(made: ComposedModel, taken: Step) -> list[torch.Tensor]:
+    made.zero_grad()
+    loss = made(taken)
     loss.backward()
-    gradients = [p.grad.to_dense() if p.grad.is_sparse else p.grad for p in model.parameters() if p.grad is not None]
+    gradients = [p.grad.to_dense() if p.grad.is_sparse else p.grad for p in made.parameters() if p.grad is not None]
     return [loss.detach(), *gradients]
 
 
-@every_composition
-def test_padding_changes_neither_loss_nor_gradients(user_encoder, scorer, loss, layers):
-    model = make(user_encoder, scorer, loss, layers)
-    histories = [[1, 2, 3, 4], [5, 6], [7]]
-    tight = loss_and_gradients(model, step_of(histories[:2], 3, loss))
-    wide = loss_and_gradients(model, step_of(histories, 40, loss))
-    for left, right in zip(tight, wide, strict=True):
-        torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)
+@pytest.mark.parametrize("parts", COMPOSITIONS[1:], ids="-".join)
+def test_the_loss_of_a_step_is_the_sum_over_its_histories_and_so_are_the_gradients(parts):
+    made = full(parts)
+    histories = [[1, 2, 3, 4], [5, 6], [7, 1, 2, 5, 6, 8]]
+    together = loss_and_gradients(made, step(histories, parts[2]))
+    alone = [loss_and_gradients(made, step([tokens], parts[2])) for tokens in histories]
+    for value, *parted in zip(together, *alone, strict=True):
+        torch.testing.assert_close(value, sum(parted), atol=1e-5, rtol=1e-4)
 
 
 @every_composition
-def test_the_padding_row_gets_no_gradient(user_encoder, scorer, loss, layers):
-    model = make(user_encoder, scorer, loss, layers)
-    loss_and_gradients(model, step_of([[1, 2, 3], [4, 5]], 10, loss))
-    assert not model.item_encoder.weight.grad.to_dense()[0].any()
-
-
-@pytest.mark.parametrize("user_encoder", ["mean", "gru"])
-def test_later_items_do_not_change_earlier_user_vectors(user_encoder):
-    model = make(user_encoder, "dot", "full_softmax", 1).eval()
-    vectors = torch.randn(2, 6, DIM, generator=torch.Generator().manual_seed(3))
-    before = model.user_encoder(vectors)
-    vectors[:, 4:] = 100.0
-    after = model.user_encoder(vectors)
-    torch.testing.assert_close(before[:, :4], after[:, :4])
-    assert not torch.allclose(before[:, 4:], after[:, 4:])
-
-
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_neumf_over_tiles_of_the_catalogue_equals_its_formula_pair_by_pair(layers, monkeypatch):
-    monkeypatch.setattr(neumf, "TILE_BYTES", 256)
-    generator = torch.Generator().manual_seed(layers)
-    scorer = neumf.NeuMF(DIM, layers)
-    scorer.reset_parameters(generator)
-    users, items = torch.randn(3, DIM, generator=generator), torch.randn(50, DIM, generator=generator)
-    weight = torch.cat((scorer.user_layer.weight, scorer.item_layer.weight), dim=1)
-    with torch.no_grad():
-        scores = scorer.matrix(scorer.user_side(users), scorer.item_side(items))
-        for user in range(3):
-            for item in range(50):
-                product = scorer.gmf @ (users[user, : DIM // 2] * items[item, : DIM // 2])
-                hidden = (
-                    torch.cat((users[user, DIM // 2 :], items[item, DIM // 2 :])) @ weight.T + scorer.user_layer.bias
-                )
-                hidden = hidden.relu()
-                for layer in scorer.hidden:
-                    hidden = layer(hidden).relu()
-                torch.testing.assert_close(scores[user, item], product + scorer.out @ hidden, atol=1e-5, rtol=1e-4)
-        pairs = scorer.pairs(scorer.user_side(users), scorer.item_side(items).expand(3, 50, DIM))
-    torch.testing.assert_close(pairs, scores, atol=1e-5, rtol=1e-4)
+def test_a_step_without_positions_has_loss_zero_and_gradients_of_zeros_of_the_same_shapes(parts):
+    made = full(parts)
+    loss_and_gradients(made, step([[1, 2, 3], [4, 5]], parts[2]))
+    shapes = {name: (p.grad._values() if p.grad.is_sparse else p.grad).shape for name, p in made.named_parameters()}
+    some = step([[1, 2, 3], [4, 5]], parts[2])
+    none = torch.zeros(0, dtype=torch.int64)
+    nothing = History(type(some.history.rows)(none), none, none, some.history.users_U, none)
+    loss, *gradients = loss_and_gradients(made, Step(some.tokens_R, none, nothing, none, some.negatives))
+    assert loss == 0
+    assert not any(gradient.any() for gradient in gradients)
+    found = {name: (p.grad._values() if p.grad.is_sparse else p.grad).shape for name, p in made.named_parameters()}
+    assert found == shapes
 
 
 @every_composition
-def test_every_parameter_is_drawn_by_reset_and_follows_from_the_seed(user_encoder, scorer, loss, layers):
-    model = make(user_encoder, scorer, loss, layers, seed=1)
-    first = {name: value.clone() for name, value in model.state_dict().items()}
-    for value in model.state_dict().values():
-        value.fill_(torch.nan)
-    model.reset_parameters(torch.Generator().manual_seed(1))
-    assert all(torch.equal(value, first[name]) for name, value in model.state_dict().items())
-    other = make(user_encoder, scorer, loss, layers, seed=2)
-    assert not torch.equal(other.item_encoder.weight, model.item_encoder.weight)
+def test_tables_have_gradients_of_the_rows_of_the_step_alone_and_nothing_else_has(parts):
+    made = full(parts)
+    loss_and_gradients(made, step([[1, 2, 3], [4, 5]], parts[2]))
+    tables = {id(table) for table in made.sparse_tables()}
+    assert {id(p) for p in made.parameters() if p.grad.is_sparse} == tables
+    assert len(tables) == (3 if parts[0] == "id" else 2)
+    assert not made.item_encoder.weight.grad.to_dense()[0].any()
+
+
+@every_composition
+def test_every_parameter_is_drawn_by_reset_and_follows_from_the_seed(parts):
+    made = full(parts, seed=1)
+    first = {name: value.clone() for name, value in made.state_dict().items()}
+    for value in made.state_dict().values():
+        value.fill_(torch.nan if value.is_floating_point() else True)
+    made.reset_parameters(torch.Generator().manual_seed(1))
+    assert all(torch.equal(value, first[name]) for name, value in made.state_dict().items())
+    other = full(parts, seed=2)
+    assert not torch.equal(other.item_encoder.weight, made.item_encoder.weight)
+
+
+@every_composition
+def test_built_on_the_meta_device_and_materialised_it_is_the_same_model(parts):
+    with torch.device("meta"):
+        deferred = ComposedModel(full(parts).composition)
+    assert all(value.is_meta for value in deferred.state_dict().values())
+    deferred.to_empty(device="cpu")
+    deferred.reset_parameters(torch.Generator().manual_seed(1))
+    eager = full(parts, seed=1).state_dict()
+    assert all(torch.equal(value, eager[name]) for name, value in deferred.state_dict().items())
+
+
+@every_composition
+def test_the_state_of_training_can_be_taken_over_and_another_one_is_refused(parts):
+    made, other = full(parts, seed=1), full(parts, seed=2)
+    other.load_trainable_state(made.trainable_state())
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in other.state_dict().items())
+    with pytest.raises(RuntimeError, match="differs"):
+        other.load_trainable_state({"item_bias.weight": torch.zeros(ITEMS + 1, 1)})
+
+
+def test_frozen_parameters_are_no_part_of_the_state_of_training():
+    made = model("gru")
+    made.user_side.encoder.project.weight.requires_grad_(False)
+    assert "user_side.encoder.project.weight" not in made.trainable_state()
+    other = model("gru", seed=2)
+    other.user_side.encoder.project.weight.requires_grad_(False)
+    other.load_trainable_state(made.trainable_state())
+    assert not torch.equal(other.user_side.encoder.project.weight, made.user_side.encoder.project.weight)
+    assert torch.equal(other.user_side.encoder.project.bias, made.user_side.encoder.project.bias)
+
+
+def test_a_composition_comes_back_from_its_json_values():
+    made = composition("transformer", heads=4, item_encoders=("id", "attributes"))
+    values = {**made.as_dict(), "item_encoders": ["id", "attributes"], "of another version": 1}
+    assert Composition.from_dict(values) == made
 
 
 def test_biases_start_from_the_logarithm_of_popularity():
-    model = make("mean", "dot", "full_softmax", 1)
+    made = model("mean")
     counts = torch.tensor([1, 3, 7, 15, 31, 63, 127, 255, 511])
-    model.item_bias.start_from_counts(counts)
-    steps = model.item_bias.weight[1:, 0].diff()
+    made.item_bias.start_from_counts(counts)
+    steps = made.item_bias.weight[1:, 0].diff()
     torch.testing.assert_close(steps, torch.full((8,), torch.log(torch.tensor(2.0)).item()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,16 @@ def test_run_directories_of_dead_writers_go(tmp_path: Path) -> None:
     workspace.prune(keep=1)
     assert not dead.exists()
     assert working.exists()
+
+
+def test_what_a_dead_run_left_goes_after_a_week(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path))
+    for name in ("stale", "recent"):
+        (workspace.scratch / name).mkdir(parents=True)
+    os.utime(workspace.scratch / "stale", (time.time() - 8 * 24 * 3600,) * 2)
+    os.utime(workspace.scratch / "recent", (time.time() - 6 * 24 * 3600,) * 2)
+    assert workspace.prune(keep=1) == [workspace.scratch / "stale"]
+    assert (workspace.scratch / "recent").is_dir()
 
 
 def test_a_missing_stage_names_the_job_to_run(tmp_path: Path) -> None:

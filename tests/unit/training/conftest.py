@@ -51,14 +51,14 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = {"code": codes, "item_index": codes + 1, "item_id": names, "title": names, "count": counts}
     pq.write_table(pa.table(vocabulary), path / "vocabulary.parquet")
     real = np.ones(100, np.float32)
-    write_rows(
-        path / "sequences",
-        {"items": items[:100], "times": times[:100], "length": lengths[:100], "row_weight": real},
-        100,
-    )
+    sequences = {"items": items[:100], "times": times[:100], "length": lengths[:100], "row_weight": real}
+    sequences |= {"event_types": (items[:100] > 0).astype(np.int32), "user_index": np.arange(1, 101, dtype=np.int32)}
+    write_rows(path / "sequences", sequences, 100)
     targets = np.zeros((30, 3), np.int32)
     targets[:, 0] = walks[np.arange(100, 130), lengths[100:]]
     valid = {"items": items[100:], "length": lengths[100:], "targets": targets}
+    valid |= {"times": times[100:], "event_types": (items[100:] > 0).astype(np.int32)}
+    valid |= {"user_index": np.arange(101, 131, dtype=np.int32)}
     valid |= {"target_count": np.ones(30, np.int32), "row_weight": np.ones(30, np.float32)}
     write_rows(path / "valid", valid, 30)
     (path / "dataset.json").write_text(json.dumps({"num_items": ITEMS, "max_length": LENGTH, "version": "planted"}))
@@ -72,7 +72,7 @@ def make_spec(planted: Path, tmp_path: Path) -> Callable[..., TrainSpec]:
     def make(**changes: Any) -> TrainSpec:
         composition = Composition(
             user_encoder="gru",
-            item_encoder="id",
+            item_encoders=("id",),
             scorer="dot",
             loss="sampled_softmax",
             dim=16,

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from recsys_spark.training.checkpoint import load_checkpoint
+from recsys_spark.training.keeper import Keeper
+from recsys_spark.training.schedule import learning_rate
+from recsys_spark.training.steps import StepMaker
 from recsys_spark.training.worker import train
 
 MFN = {"user_encoder": "mean", "scorer": "neumf", "loss": "bce", "negatives": 4}
@@ -65,6 +68,51 @@ def test_killed_in_an_epoch_and_resumed_it_ends_as_if_undisturbed(make_spec, tmp
     assert resumed["best_epoch"] == undisturbed["best_epoch"]
     assert resumed["valid_ndcg_at_10"] == undisturbed["valid_ndcg_at_10"]
     assert same(tensors(resumed), tensors(undisturbed))
+
+
+def test_resumed_within_an_epoch_only_the_steps_after_the_checkpoint_are_made(make_spec, tmp_path, monkeypatch):
+    """A checkpoint after each step; the 25th step, the fifth of the third epoch, is not made."""
+    monkeypatch.setattr(Keeper, "due", lambda _: True)
+    undisturbed = train(make_spec(epochs=3, work=str(tmp_path / "a")))
+    make, calls = StepMaker.make, []
+
+    def killed(self, *args):
+        calls.append(args)
+        if len(calls) == 25:
+            raise KeyboardInterrupt
+        return make(self, *args)
+
+    monkeypatch.setattr(StepMaker, "make", killed)
+    spec = make_spec(epochs=3, work=str(tmp_path / "b"))
+    with pytest.raises(KeyboardInterrupt):
+        train(spec)
+    assert sorted(path.name for path in Path(spec.work).glob("epoch-*"))[-1] == "epoch-0002+00000004"
+    resumed = train(spec)
+    assert len(calls) == 25 + 6
+    assert (resumed["loss"], resumed["valid_ndcg_at_10"]) == (undisturbed["loss"], undisturbed["valid_ndcg_at_10"])
+    assert same(tensors(resumed), tensors(undisturbed))
+    assert undisturbed["checkpoint_share"] > 0
+
+
+def test_checkpoints_within_an_epoch_cost_no_more_than_their_share(tmp_path, monkeypatch):
+    """Writing one takes two seconds here, so the next one is due after forty."""
+    now = iter([0.0, 5.0, 11.0, 11.0, 13.0, 24.0, 52.9, 53.1])
+    monkeypatch.setattr("recsys_spark.training.keeper.time.perf_counter", lambda: next(now))
+    keeper = Keeper(tmp_path, every_seconds=10.0)
+    assert not keeper.due()
+    assert keeper.due()
+    keeper.save({"epoch": 0, "step": 1}, {}, best_epoch=0)
+    assert [keeper.due() for _ in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_the_learning_rate_rises_and_falls_to_nothing_at_the_end_of_the_schedule(make_spec, schedule):
+    spec = make_spec(epochs=2, schedule=schedule, schedule_epochs=4, learning_rate=0.4, warmup_steps=4)
+    rates = [learning_rate(spec, step, steps_an_epoch=6) for step in range(24)]
+    assert rates[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    expected = {"constant": 0.4, "cosine": 0.2, "linear": 0.2}[schedule]
+    assert rates[14] == pytest.approx(expected)
+    assert rates[23] < (0.5 if schedule == "constant" else 0.03)
 
 
 def test_a_finished_training_is_not_trained_again(make_spec):
