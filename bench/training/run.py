@@ -1,0 +1,202 @@
+r"""Trains our gru and sasrec beside RecTools' SASRec and RecBole's GRU4Rec and SASRec, one after the other.
+
+    python bench/training/run.py --data Beauty.txt --rectools-python .venv-rectools/bin/python \
+        --recbole-python .venv-recbole/bin/python --write
+
+Each library runs in a process of its own environment (bench/training/requirements-*.txt), held to the same cores and
+threads, with the same data, width, layers and length, and full softmax over the catalogue; batch size, learning rate
+and the like are the library's own defaults. docs/benchmarks.md defines what is measured. Prints a table; --write also
+merges the runs into bench/results/training.json: those of the same data, device, size and engine are replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from bench.training.data import num_items, read_histories, split_last  # noqa: E402
+from bench.training.engine import thread_environment  # noqa: E402
+from bench.training.evaluator import mean_ndcg, read_lists  # noqa: E402
+from bench.training.matrix_rate import matrix_rate, softmax_flops  # noqa: E402
+
+ENGINES = {
+    "ours_gru": ("ours.py", "gru"),
+    "ours_sasrec": ("ours.py", "sasrec"),
+    "rectools_sasrec": ("rectools_sasrec.py", "sasrec"),
+    "recbole_gru4rec": ("recbole_models.py", "gru"),
+    "recbole_sasrec": ("recbole_models.py", "sasrec"),
+}
+RIVALS = {"ours_gru": ("recbole_gru4rec",), "ours_sasrec": ("rectools_sasrec", "recbole_sasrec")}
+PLACE = ("data", "device", "length", "dim")
+"""What runs that are compared have in common."""
+RESULTS = ROOT / "bench" / "results" / "training.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="files as bench/training/data.py says")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--dims", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[50, 200])
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs-of", action="append", default=[], metavar="ENGINE=N", help="for one engine")
+    parser.add_argument("--batch-of", action="append", default=[], metavar="ENGINE=N", help="for one engine")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="further settings of ours")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--ours-python", default=sys.executable)
+    parser.add_argument("--rectools-python", default=sys.executable)
+    parser.add_argument("--recbole-python", default=sys.executable)
+    parser.add_argument("--keep", type=Path, default=None, help="folder in which lists, logs and workspaces stay")
+    parser.add_argument("--write", action="store_true", help="merge into bench/results/training.json")
+    arguments = parser.parse_args()
+    runs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        work = (arguments.keep or Path(scratch)).absolute()
+        for data in arguments.data:
+            for length in arguments.lengths:
+                for dim in arguments.dims:
+                    runs += compared(data.absolute(), length, dim, arguments, work)
+                    if arguments.write:
+                        write(runs, arguments)
+    print_table(runs)
+    return 0
+
+
+def compared(data: Path, length: int, dim: int, arguments: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
+    """The runs of all engines at one size."""
+    histories = read_histories(data)
+    split, items = split_last(histories), num_items(histories)
+    rates = {
+        kind: matrix_rate(items, dim, arguments.threads, kind == "bf16", arguments.device)
+        for kind in ("float32", "bf16")
+    }
+    runs = []
+    for engine in arguments.engines:
+        folder = work / f"{data.stem}-{length}-{dim}-{engine}"
+        told = run(engine, data, length, dim, arguments, folder)
+        ndcg = {
+            int(path.stem.partition("-")[2]): mean_ndcg(read_lists(path), split.train, split.valid)
+            for path in sorted(folder.glob("lists-*.npz"))
+        }
+        best = max(ndcg, key=lambda epoch: ndcg[epoch])
+        place = {"data": data.name, "device": arguments.device, "engine": engine, "items": items}
+        runs.append({**place, **told, **speed(told, items, rates), "ndcg_at_10": ndcg[best], "best_epoch": best})
+        runs[-1] |= {"ndcg_by_epoch": ndcg, "seconds_to_best": best * runs[-1]["epoch_median_seconds"]}
+        rate = runs[-1]["positions_per_second"]
+        print(f"{folder.name}: {rate:,.0f} positions/s, NDCG@10 {ndcg[best]:.4f}", flush=True)
+    return runs
+
+
+def run(engine: str, data: Path, length: int, dim: int, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run an engine's script in its own environment; returns what it tells. Its output goes to log.txt."""
+    script, model = ENGINES[engine]
+    python = getattr(arguments, f"{engine.partition('_')[0]}_python")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    epochs = chosen(arguments.epochs_of, engine) or str(arguments.epochs)
+    command = [python, str(Path(__file__).with_name(script)), "--data", str(data), "--out", str(folder)]
+    command += ["--model", model, "--dim", str(dim), "--length", str(length), "--epochs", epochs]
+    command += ["--layers", str(arguments.layers), "--threads", str(arguments.threads), "--device", arguments.device]
+    if batch := chosen(arguments.batch_of, engine):
+        command += ["--batch-size", batch]
+    if engine.startswith("ours"):
+        command += [part for override in arguments.overrides for part in ("--set", override)]
+    cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
+    with (folder / "log.txt").open("w", encoding="utf-8") as log:
+        done = subprocess.run(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=thread_environment(arguments.threads),
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+    if done.returncode:
+        end = "\n".join((folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        raise SystemExit(f"{engine} failed (exit code {done.returncode}):\n{end}\ndoes {python} have it?")
+    told: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return told
+
+
+def chosen(pairs: list[str], engine: str) -> str | None:
+    """What is said of an engine, where something is."""
+    return dict(pair.split("=", 1) for pair in pairs).get(engine)
+
+
+def speed(told: dict[str, Any], items: int, rates: dict[str, float]) -> dict[str, Any]:
+    """Positions a second by the median epoch, and how far that is from the softmax's products alone."""
+    median = statistics.median(told["epoch_seconds"])
+    flops = softmax_flops(told["positions"], items, told["dim"])
+    return {
+        "epoch_median_seconds": median,
+        "positions_per_second": told["positions"] / median,
+        "matrix_gflops": {kind: rate / 1e9 for kind, rate in rates.items()},
+        "floor_seconds": {kind: flops / rate for kind, rate in rates.items()},
+        "over_floor": {kind: median * rate / flops for kind, rate in rates.items()},
+    }
+
+
+def ratios(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ours over theirs: positions a second, and the difference in NDCG@10, at each size."""
+    found = {(*(run[name] for name in PLACE), run["engine"]): run for run in runs}
+    lines = []
+    for (*place, engine), ours in found.items():
+        for rival in RIVALS.get(engine, ()):
+            if theirs := found.get((*place, rival)):
+                line = {"ours": engine, "theirs": rival, **dict(zip(PLACE, place, strict=True))}
+                line["speed_ratio"] = round(ours["positions_per_second"] / theirs["positions_per_second"], 2)
+                line["ndcg_difference"] = round(ours["ndcg_at_10"] - theirs["ndcg_at_10"], 5)
+                lines.append(line)
+    return lines
+
+
+def print_table(runs: list[dict[str, Any]]) -> None:
+    print("\n| data | length | d | engine | positions/s | s an epoch | NDCG@10 | epoch | over floor f32 | bf16 |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for run in runs:
+        place = f"| {run['data']} | {run['length']} | {run['dim']} | {run['engine']}"
+        speed = f" | {run['positions_per_second']:,.0f} | {run['epoch_median_seconds']:.1f}"
+        floor = " | ".join(f"{run['over_floor'][kind]:.2f}" for kind in ("float32", "bf16"))
+        print(f"{place}{speed} | {run['ndcg_at_10']:.4f} | {run['best_epoch']} | {floor} |")
+    print("\n| data | length | d | ours | theirs | times as fast | NDCG@10 more |")
+    print("|---|---|---|---|---|---|---|")
+    for line in ratios(runs):
+        place = f"| {line['data']} | {line['length']} | {line['dim']} | {line['ours']} | {line['theirs']}"
+        print(f"{place} | {line['speed_ratio']:.2f} | {line['ndcg_difference']:+.4f} |")
+
+
+def write(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Put the runs into the results, in place of those of the same place and engine."""
+    before = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else []
+    machine = {"cores": os.cpu_count(), "processor": processor(arguments.device)}
+    merged = {tuple(run[name] for name in (*PLACE, "engine")): run for run in before}
+    merged |= {tuple(run[name] for name in (*PLACE, "engine")): {**machine, **run} for run in runs}
+    content = {"ratios": ratios(list(merged.values())), "runs": list(merged.values())}
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def processor(device: str) -> str:
+    """What computes."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
