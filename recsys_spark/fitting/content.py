@@ -66,7 +66,7 @@ def item_vectors(inputs: FitInputs, fitted: FittedFeatures) -> torch.Tensor:
     for batch in inputs.item_table("item_vectors", "sequence_vector"):
         column = batch.column("sequence_vector")
         known = batch.column("code").to_numpy()[column.is_valid().to_numpy(zero_copy_only=False)] + 1
-        vectors[known] = column.drop_null().flatten().to_numpy().reshape(len(known), -1)
+        vectors[known] = column.drop_null().flatten().to_numpy().reshape(len(known), vectors.shape[1])
     return torch.from_numpy(vectors)
 
 

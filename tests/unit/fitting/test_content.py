@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from recsys_spark.config import Config
 from recsys_spark.config.features import Features
-from recsys_spark.config.neural import Bert, KimCNN
+from recsys_spark.config.neural import GRU, Bert, KimCNN
 from recsys_spark.errors import UserError
 from recsys_spark.fitting import reading
 from recsys_spark.fitting.content import content_of, write_content
@@ -115,6 +116,27 @@ def test_the_language_model_reads_a_text_once_for_all_fits(
     (file,) = (tmp_path / "cache" / "language_models").iterdir()
     file.write_bytes(file.read_bytes()[:-1] + b"?")  # a damaged file is computed again
     assert write_content(own, Bert(), tmp_path / "again").version == made.version
+
+
+def test_the_table_by_id_may_start_at_the_vectors_of_the_fits_own_histories(shop: Path, tmp_path: Path) -> None:
+    features = tmp_path / "features"
+    shutil.copytree(shop / "features", features)
+    width = 64  # the features' own
+    (features / "item_vectors").mkdir()
+    schema = pa.schema([("fit", pa.string()), ("item_index", pa.int32()), ("sequence_vector", pa.list_(pa.float32()))])
+    parts = [
+        {"fit": ["select", "select"], "item_index": [INDICES[KNOWN[0]], INDICES[KNOWN[1]]]}
+        | {"sequence_vector": [[2.0] * width, None]},
+        {"fit": ["publish"], "item_index": [INDICES[KNOWN[2]]], "sequence_vector": [[3.0] * width]},
+    ]
+    for number, part in enumerate(parts):
+        pq.write_table(pa.table(part, schema=schema), features / "item_vectors" / f"part-{number}.parquet")
+    own = inputs(shop, tmp_path, features=features)
+    write_content(own, GRU(id_start="histories"), tmp_path / "content")
+    vectors = Content.load(tmp_path / "content").item_vectors_I
+    assert vectors is not None
+    assert vectors.shape == (len(KNOWN) + 1, width)
+    assert vectors.any(dim=1).nonzero().flatten().tolist() == [1]  # one of select has none, and publish is another fit
 
 
 def test_what_bert_lacks_is_said_in_one_sentence(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
