@@ -22,7 +22,8 @@ from recsys_spark.tables.schemas import TABLES
 def fit(inputs: FitInputs) -> Facts:
     """Find every item's `neighbours` nearest neighbours by text and write the bundle.
 
-    The similarity is the cosine of the items' TF-IDF weights, without the words of more than `max_word_items` items.
+    The similarity is the product of the items' TF-IDF vectors of length one, without the words of more than
+    `max_word_items` items.
     The products are those of item-kNN with words in the place of users. The driver holds the result alone, 8 bytes a
     neighbour and 4 a keyword; a task holds the words of one block of items, with all the items that have them.
     """

@@ -49,9 +49,12 @@ def smoothed(counts_SI: NDArray[np.float64], smoothing: float) -> NDArray[np.flo
     """
     total = counts_SI.sum()
     shares_I = counts_SI.sum(axis=0) / max(total, UNIT)
-    shares_SI = (counts_SI + smoothing * shares_I) / (counts_SI.sum(axis=1, keepdims=True) + smoothing)
+    shares_SI = np.empty(counts_SI.shape, dtype=np.float32)
     shares_SI[0] = shares_I
-    return shares_SI.astype(np.float32)
+    for segment in range(1, len(counts_SI)):  # row by row: the whole in float64 once more would be the peak of memory
+        own_I = counts_SI[segment]
+        shares_SI[segment] = (own_I + smoothing * shares_I) / (own_I.sum() + smoothing)
+    return shares_SI
 
 
 def by_category(inputs: FitInputs) -> tuple[ByCategory, tuple[str, ...]]:

@@ -72,9 +72,6 @@ class Content:
     """[T, W] int32 word tokens, padded behind with 0."""
     word_vectors: Tensor | None = None
     """[vocabulary, E] float32 vectors from which word embeddings may start, zeros where there is none."""
-    item_vectors_I: Tensor | None = None
-    """[I + 1, E'] float32 vectors from which the table by id may start, the strongest dimensions first; zeros where
-    there is none."""
     subtexts_I: Tensor | None = None
     """[I + 1] int64 rows of `subwords_SW`, where items have subwords."""
     subwords_SW: Tensor | None = None
@@ -83,6 +80,9 @@ class Content:
     """[S] int64 subwords of each text; the rest is padding."""
     pooled_SH: Tensor | None = None
     """[S, H] float32 what the language model, as it came, makes of each text."""
+    item_vectors_I: Tensor | None = None
+    """[I + 1, E'] float32 vectors from which the table by id may start, the strongest dimensions first; zeros where
+    there is none."""
 
     @property
     def num_items(self) -> int:

@@ -84,7 +84,7 @@ class Factors(Recommender):
         The parts add up to the score. Of equals the item with the smaller code.
         """
         items = torch.full_like(items_BK, -1)
-        for part in self._portions(self._history(batch)):
+        for part in self._portions(self._history(batch), extra=items_BK.shape[1]):
             wanted_bKD = self.vectors_ID[items_BK[part.users]].double()
             solved_bDK = torch.cholesky_solve(wanted_bKD.transpose(1, 2), part.cholesky_bDD)
             parts_bLK = part.weights_bL[:, :, None] * torch.bmm(part.vectors_bLD, solved_bDK)
@@ -103,15 +103,18 @@ class Factors(Recommender):
             users_BD[part.users] = torch.cholesky_solve(right_bD1, part.cholesky_bDD)[:, :, 0].float()
         return users_BD
 
-    def _portions(self, history: HistoryItems) -> Iterator[Portion]:
-        """The normal equations of users with histories of like length, a bounded number of cells at a time."""
+    def _portions(self, history: HistoryItems, extra: int = 0) -> Iterator[Portion]:
+        """The normal equations of users with histories of like length, a bounded number of cells at a time.
+
+        `extra` numbers beside each item of a history count too, twice.
+        """
         lengths = history.offsets[1:] - history.offsets[:-1]
         order = torch.argsort(lengths, stable=True)
         order = order[lengths[order] > 0]
         dim = int(self.vectors_ID.shape[1])
         start = 0
         for end, longest in enumerate([*lengths[order].tolist(), math.inf]):
-            if end > start and (end - start + 1) * dim * (2 * longest + 3 * dim) > CELLS_AT_ONCE:
+            if end > start and (end - start + 1) * (2 * longest * (dim + extra) + 3 * dim * dim) > CELLS_AT_ONCE:
                 yield self._portion(history, order[start:end], lengths)
                 start = end
 

@@ -236,11 +236,12 @@ class _Training:
             with self.averages.in_place():
                 entry["valid_ndcg_at_10"] = self._valid_ndcg()  # None where there are no valid users
         self.history.append(entry)
-        if self.processes.rank == 0:
-            meter.saved += self._save(0, (0.0, 0.0))
         if self.curve is not None:
+            # Before the checkpoint: whoever dies between the two trains the epoch again, and its point stands twice.
             counted = {"total_steps": self.optimiser.steps, "seconds_left": self._seconds_left()}
             self.curve.write({"event": "epoch", "epochs": self.spec.epochs, **counted, **entry})
+        if self.processes.rank == 0:
+            meter.saved += self._save(0, (0.0, 0.0))
 
     def _valid_ndcg(self) -> float | None:
         from recsys_spark.datasets.loader import check_dataset, read_files, shard_files

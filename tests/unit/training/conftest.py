@@ -98,6 +98,7 @@ def make_spec(planted: Path, tmp_path: Path) -> Callable[..., TrainSpec]:
             grad_clip=1.0,
             negatives=12,
             negatives_power=0.75,
+            threads=1,
         )
         return replace(spec, **changes)
 
