@@ -64,7 +64,7 @@ class Neural(Section):
     """Dropout share of the item vectors that the user encoder reads; by default that of `dropout` (mean: none)."""
     id_start: Literal["random", "histories"] = "random"
     """Where the table by id starts: drawn, or at the vectors that fit_features learned from the histories
-    (`features.word2vec`), as many of their dimensions as there are."""
+    (`features.word2vec`), as many of their dimensions as there are, at length one also beside other parts."""
     average_epochs: NotNegative = 0.0
     """Epochs over which the parameters are averaged, exponentially: the averages are what is validated and kept; 0
     keeps the parameters of the last step."""
@@ -118,6 +118,10 @@ class Neural(Section):
             raise ValueError("combine gate mixes several parts: name more than one item_encoder")
         if self.id_dropout and ("id" not in self.item_encoder or len(self.item_encoder) == 1):
             raise ValueError("id_dropout hides id behind other parts: item_encoder must name id and another")
+        if self.id_start == "histories" and "id" not in self.item_encoder:
+            raise ValueError("id_start is where the table by id starts: item_encoder must name id")
+        if self.lora_rank and "bert" not in self.item_encoder:
+            raise ValueError("lora_rank is that of BERT's adapters: item_encoder must name bert")
         return self
 
     @model_validator(mode="after")

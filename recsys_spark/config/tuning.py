@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -35,6 +36,9 @@ class Range(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Range:
+        for value in (self.low, self.high, self.step, *(self.choices or ())):
+            if not _finite(value):
+                raise ValueError(f"{value} is not a finite number")
         bounds = self.low is not None and self.high is not None
         if self.choices is not None:
             if any(value is not None for value in (self.low, self.high, self.step)) or self.log:
@@ -126,8 +130,9 @@ def _check_values(where: str, name: str, setting: str, range_: Range) -> None:
     numbers = _numbers(section.model_fields[setting].annotation)
     if range_.choices is None and not numbers:
         raise ValueError(f"{where}: is not a number; give choices")
-    steps = (range_.step,) if range_.step is not None and numbers == {int} else ()
-    for value in (*range_.ends, *steps):
+    if range_.step is not None and numbers == {int} and range_.step != int(range_.step):
+        raise ValueError(f"{where}: step must be a whole number, as the setting is, not {range_.step}")
+    for value in range_.ends:
         try:
             section.model_validate({setting: value})
         except ValidationError as error:
@@ -136,6 +141,13 @@ def _check_values(where: str, name: str, setting: str, range_: Range) -> None:
             if own:
                 message = own[0].removeprefix("Value error, ")
                 raise ValueError(f"{where}: {value!r} is not possible ({message})") from None
+
+
+def _finite(value: Any) -> bool:
+    """Is a number finite, or each of a list."""
+    if isinstance(value, list | tuple):
+        return all(_finite(part) for part in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _numbers(annotation: Any) -> set[type]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from recsys_spark.config.neural import Neural
 from recsys_spark.config.section import Section
+from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.fitting.content import FitContent, write_content
 from recsys_spark.fitting.inputs import Facts, FitInputs
 from recsys_spark.models.composed import ComposedModel
@@ -70,6 +71,7 @@ def make_spec(inputs: FitInputs) -> TrainSpec:
         "schedule_epochs": settings.epochs,
         "validate": inputs.fit == "select",
         "valid_repeats": inputs.config.fusion.repeats,
+        "target_types": tuple(EVENT_TYPES.index(name) for name in inputs.config.evaluation.target_events),
         "use_gpu": find_gpu(inputs.spark, training.num_processes, training.gpu),
     }
     spec = TrainSpec(
@@ -94,7 +96,7 @@ def load_trained(name: str, spec: TrainSpec, checkpoint: Path) -> NeuralRecommen
         raise RuntimeError(f"checkpoint {checkpoint} is not readable on the driver")
     model = ComposedModel(spec.composition)
     averages = {name: value for name, value in loaded.part("averages").items() if name != "taken"}
-    model.load_trainable_state({**loaded.part("model"), **averages})
+    model.load_state_dict({**loaded.part("model"), **averages})
     if spec.content is not None:
         model.attach(Content.load(Path(spec.content)))
     model.eval()

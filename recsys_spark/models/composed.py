@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -102,17 +102,12 @@ class ComposedModel(nn.Module):
             for parameter in module.parameters(recurse=False)
         ]
 
-    def trainable_state(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: the state without parameters that are frozen, such as a language model's."""
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+    def averaged_parameters(self) -> dict[str, nn.Parameter]:
+        """What averages along the way are taken of, by name: all but a language model's adapters.
 
-    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `trainable_state` gave; raises RuntimeError where anything of it is missing or unknown."""
-        expected = self.trainable_state().keys()
-        if state.keys() != expected:
-            raise RuntimeError(f"the state differs from the model's in {sorted(state.keys() ^ expected)[:5]}")
-        self.load_state_dict(dict(state), strict=False)
+        Texts are read with the adapters as they were when an epoch began, which no average of them would match.
+        """
+        return {name: parameter for name, parameter in self.named_parameters() if ".adapters." not in name}
 
     def forward(self, step: Step) -> Tensor:
         """The sum of the losses over the positions of a step."""

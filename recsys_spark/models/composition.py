@@ -15,7 +15,7 @@ class Composition:
     """The parts of a model by name and their sizes: written into bundles and checkpoints."""
 
     user_encoder: str
-    """A key of `composed.USER_ENCODERS`: id, mean, gru, lstm or transformer."""
+    """A key of `user_side.USER_ENCODERS`: id, mean, gru, lstm or transformer."""
     event_types: bool = False
     """Does the user encoder see the type of each event."""
     time_gaps: bool = False

@@ -22,7 +22,7 @@ class UserBatch:
     weights: Tensor
     """[N] float32, weight of the event's type from `datasets.event_weights`."""
     ages: Tensor
-    """[N] float32, days between the event and the moment of recommendation."""
+    """[N] float64, days between the event and the moment of recommendation: exact to the second for decades."""
     offsets: Tensor
     """[B+1] int64: user b owns events offsets[b] to offsets[b+1]."""
     user_index: Tensor | None = None

@@ -42,7 +42,7 @@ def decayed_items(batch: UserBatch, num_items: int, half_life_days: float, most:
 
     Items without weight are left out.
     """
-    terms = batch.weights * torch.pow(0.5, batch.ages / half_life_days)
+    terms = batch.weights * torch.pow(0.5, batch.ages / half_life_days).float()
     pairs, place = torch.unique(batch.users * num_items + batch.items, return_inverse=True)
     weights = torch.zeros(pairs.numel(), dtype=torch.float32).index_add_(0, place, terms).clamp_(max=most)
     users = torch.div(pairs, num_items, rounding_mode="floor")

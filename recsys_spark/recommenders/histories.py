@@ -106,7 +106,7 @@ def ragged_batch(
         items=torch.from_numpy(np.ascontiguousarray(codes)),
         event_types=torch.from_numpy(np.ascontiguousarray(event_types)),
         weights=torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float32)),
-        ages=torch.from_numpy(np.ascontiguousarray(ages, dtype=np.float32)),
+        ages=torch.from_numpy(np.ascontiguousarray(ages, dtype=np.float64)),
         offsets=torch.from_numpy(offsets),
         user_index=None if user_index is None else torch.from_numpy(user_index),
     )

@@ -22,8 +22,8 @@ from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.extended import PREFIX, new_items
+from recsys_spark.recommenders.histories import SECONDS_A_DAY
 
-SECONDS_A_DAY = 86400.0
 USER_BLOCK = 1024
 """Users whose histories are encoded at once."""
 
@@ -150,8 +150,8 @@ def packed_histories(batch: UserBatch, rows_B: Tensor, composition: Composition)
         rows = Rows(torch.ones_like(rows_B))
         return torch.zeros_like(rows_B), History(rows, users_U=batch.user_index[rows_B], user_B=torch.arange(rows.size))
     index_P, rows = last_places(batch.offsets[rows_B], batch.lengths[rows_B], composition.max_length)
-    ages_P = batch.ages[index_P].to(torch.float64)
-    gaps_P = F.pad(ages_P[:-1] - ages_P[1:], (1, 0)) * SECONDS_A_DAY
+    ages_P = batch.ages[index_P].double()
+    gaps_P = (F.pad(ages_P[:-1] - ages_P[1:], (1, 0)) * SECONDS_A_DAY).round()  # whole seconds, as in training
     return batch.items[index_P] + 1, History(rows, batch.event_types[index_P], gaps_P)
 
 

@@ -30,7 +30,7 @@ class ByCategory:
     def of(self, batch: UserBatch) -> Tensor:
         """[B] int64."""
         shares_BS = torch.zeros(batch.size * (self.size + 1))
-        terms = batch.weights * torch.pow(0.5, batch.ages / self.half_life_days)
+        terms = batch.weights * torch.pow(0.5, batch.ages / self.half_life_days).float()
         shares_BS.index_add_(0, batch.users * (self.size + 1) + self.segments_I[batch.items], terms)
         shares_BS = shares_BS.view(batch.size, self.size + 1)
         shares_BS[:, 0] = 0  # items outside the segments say nothing
@@ -52,7 +52,7 @@ class ByActivity:
 
     def activity(self, batch: UserBatch) -> Tensor:
         """[B] float32: the decayed weight of each user's events."""
-        terms = batch.weights * torch.pow(0.5, batch.ages / self.half_life_days)
+        terms = batch.weights * torch.pow(0.5, batch.ages / self.half_life_days).float()
         return torch.zeros(batch.size).index_add_(0, batch.users, terms)
 
     def of(self, batch: UserBatch) -> Tensor:

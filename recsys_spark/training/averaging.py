@@ -23,7 +23,7 @@ class Averages:
     """The average beside the parameters that are trained; nothing at all where `epochs` is 0."""
 
     def __init__(self, model: ComposedModel, epochs: float, steps_an_epoch: int) -> None:
-        self._parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._parameters = model.averaged_parameters()
         self._interval = max(1, steps_an_epoch // AVERAGES_AN_EPOCH)
         self._decay = math.exp(-self._interval / (epochs * steps_an_epoch)) if epochs else 0.0
         self._taken = torch.zeros((), dtype=torch.int64)
@@ -35,7 +35,8 @@ class Averages:
             return
         averages = self._all()
         taken = steps // self._interval
-        decay = min(self._decay, taken / (9.0 + taken))
+        # The first one starts the average, whenever its memory was asked for (a checkpoint may have come before).
+        decay = min(self._decay, taken / (9.0 + taken)) if int(self._taken) else 0.0
         with torch.no_grad():
             torch._foreach_lerp_(list(averages.values()), [*self._parameters.values()], 1.0 - decay)
         self._taken.fill_(taken)

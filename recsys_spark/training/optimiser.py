@@ -50,9 +50,7 @@ class Optimiser:
     ) -> None:
         tables = model.sparse_tables()
         table_ids = {id(table) for table in tables}
-        self.dense = [
-            parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in table_ids
-        ]
+        self.dense = [parameter for parameter in model.parameters() if id(parameter) not in table_ids]
         self.rows = RowAdam(tables, spec.weight_decay)
         self.adam = (
             torch.optim.AdamW(self.dense, lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)

@@ -29,7 +29,9 @@ class TrainSpec:
     validate: bool
     """Measure valid NDCG@10 after each epoch, stop early, keep the best epoch."""
     valid_repeats: Literal["allow", "drop"] = "allow"
-    """May lists hold what the user had before, when valid NDCG@10 is measured."""
+    """May lists hold what the user had a target event with before, when valid NDCG@10 is measured."""
+    target_types: tuple[int, ...] = ()
+    """Codes of the event types that make an item relevant, where `valid_repeats` is drop."""
     patience: int
     """Epochs without a better valid NDCG@10 after which training stops."""
     batch_size: int

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from recsys_spark.tables.files import new_file
@@ -33,7 +34,8 @@ class LocalFiles:
             )
         self._cache: Path | None = None
         if cache_dir or is_remote(self.root):
-            place = Path(cache_dir or Path(tempfile.gettempdir(), f"recsys_spark-datasets-{os.getuid()}")).expanduser()
+            # A folder of our own, since what stands in it unused is removed.
+            place = Path(cache_dir or tempfile.gettempdir()).expanduser() / f"recsys_spark-datasets-{os.getuid()}"
             key = hashlib.sha256(f"{version}\n{self.root.absolute()}".encode()).hexdigest()[:24]
             self._cache = place / key
             self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -44,6 +46,7 @@ class LocalFiles:
         """The files to read for these of the dataset; copies those that are not here yet."""
         if self._cache is None:
             return list(files)
+        os.utime(self._cache)
         return [_copied(file, self._cache / file.relative_to(self.root)) for file in files]
 
 
@@ -68,5 +71,6 @@ def _copied(file: Path, local: Path) -> Path:
 
 def _remove_unused(place: Path, keep: Path) -> None:
     for path in place.iterdir():
-        if path != keep and path.is_dir() and time.time() - path.stat().st_mtime > UNUSED_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # another process removes it too
+            if path != keep and path.is_dir() and time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)

@@ -123,8 +123,8 @@ class _Training:
         while not self._finished():
             before, sent = self.optimiser.steps, self.processes.traffic.bytes
             meter = self._train_epoch(len(self.history) + 1)
-            spent.add(meter, self.optimiser.steps - before)
             self._end_epoch(meter, self.processes.traffic.bytes - sent)
+            spent.add(meter, self.optimiser.steps - before)
         best = self._best_epoch()
         result = {
             "best_epoch": best,
@@ -150,7 +150,7 @@ class _Training:
         checkpoint = found or load_checkpoint(path)
         if checkpoint is None:
             raise RuntimeError(f"rank {self.processes.rank} cannot read the checkpoint {path}")
-        checkpoint.fill("model", self.model.trainable_state())
+        checkpoint.fill("model", self.model.state_dict())
         checkpoint.fill("optimiser", self.optimiser.tensors())
         checkpoint.fill("averages", self.averages.tensors())
         self.optimiser.steps = int(checkpoint.state["steps"])
@@ -166,7 +166,7 @@ class _Training:
         steps = Ahead(lambda: self._steps(epoch, start), STEPS_AHEAD)
         try:
             for number, step in enumerate(steps, start + 1):
-                torch.manual_seed(mixed_seed(self.spec.seed, epoch, number, self.processes.rank))  # dropout
+                torch.manual_seed(mixed_seed(self.spec.seed, epoch, number, self.processes.rank, 2))  # dropout
                 self.optimiser.zero_grad()
                 with self._precision():
                     loss = self.model(step)
@@ -220,7 +220,7 @@ class _Training:
             meter.saved += self._save(number, tuple(meter.sums.tolist()))
 
     def _save(self, step: int, sums: tuple[float, ...]) -> float:
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.trainable_state().items()}
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimiser.{name}": tensor for name, tensor in self.optimiser.tensors().items()}
         tensors |= {f"averages.{name}": tensor for name, tensor in self.averages.tensors().items()}
         place = {"epoch": len(self.history), "step": step, "steps": self.optimiser.steps, "sums": sums}
@@ -251,8 +251,10 @@ class _Training:
         check_dataset(path, self.processes.size)
         files = self.files.local(shard_files(path, self.processes.rank, self.processes.size))
         batches = read_files(files, VALID_COLUMNS, 256, seeds=None)
-        scorer, drop = self.model.history_scorer(), self.spec.valid_repeats == "drop"
-        return mean_ndcg(scorer, batches, VALID_K, self.processes, VALID_BLOCK_BYTES, drop)
+        dropped = self.spec.target_types if self.spec.valid_repeats == "drop" else ()
+        return mean_ndcg(
+            self.model.history_scorer(), batches, VALID_K, self.processes, VALID_BLOCK_BYTES, tuple(dropped)
+        )
 
     def _finished(self) -> bool:
         """Rank 0 decides for all."""

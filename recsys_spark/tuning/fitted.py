@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -15,6 +16,8 @@ from recsys_spark.fitting.registry import FITS
 from recsys_spark.fusion.candidates import Candidates
 from recsys_spark.fusion.model import FusedModel
 from recsys_spark.fusion.settings import Repeats, single
+from recsys_spark.recommenders.bundle import CONFIG
+from recsys_spark.recommenders.registry import KINDS
 from recsys_spark.scoring.blocks import Moment, spread
 from recsys_spark.scoring.candidates import candidate_rows, load_candidates
 from recsys_spark.scoring.shipping import ship
@@ -60,11 +63,15 @@ def fitted_ndcg(inputs: FitInputs, moment: Moment) -> float:
         config.scoring.block_mb << 20,
     )
     rows.write.parquet(spark_path(work / "candidates"))
-    return mean_ndcg(load_candidates(work / "candidates", [inputs.name]), repeats)
+    kind = json.loads((inputs.output / CONFIG).read_text(encoding="utf-8"))["kind"]
+    return mean_ndcg(load_candidates(work / "candidates", [inputs.name]), repeats, KINDS[kind].silent_score)
 
 
-def mean_ndcg(candidates: Candidates, repeats: Repeats) -> float:
-    """Mean NDCG@10 of the only recommender; a user whom it cannot score counts 0."""
+def mean_ndcg(candidates: Candidates, repeats: Repeats, silent_score: float | None = None) -> float:
+    """Mean NDCG@10 of the only recommender's published lists; a user whom it cannot score counts 0.
+
+    Items at its `silent_score` are ranked, but in no list (`FusedModel.top`).
+    """
     dropped = candidates.seen if repeats == "drop" else np.zeros_like(candidates.seen)
     counts = candidates.relevant_count - (candidates.relevant_seen if repeats == "drop" else 0)
     judged = counts > 0
@@ -73,7 +80,8 @@ def mean_ndcg(candidates: Candidates, repeats: Repeats) -> float:
     hidden = ~candidates.present | dropped
     scores = np.where(hidden, -np.inf, candidates.scores[:, :, 0])
     order = np.argsort(-scores, axis=1, kind="stable")[:, :VALID_K]
-    hits = np.take_along_axis(candidates.relevant & ~hidden, order, axis=1) & candidates.can_score[:, :1]
+    listed = ~hidden if silent_score is None else ~hidden & (scores != silent_score)
+    hits = np.take_along_axis(candidates.relevant & listed, order, axis=1) & candidates.can_score[:, :1]
     discounts = 1.0 / np.log2(np.arange(VALID_K) + 2.0)
     gains = (hits * discounts[: order.shape[1]]).sum(axis=1)
     ideal = np.cumsum(discounts)[np.minimum(counts, VALID_K) - 1]

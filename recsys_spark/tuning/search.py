@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import time
@@ -19,13 +17,13 @@ from recsys_spark.datasets.recipe import VALID_NAME
 from recsys_spark.errors import UserError
 from recsys_spark.fitting.inputs import FitInputs
 from recsys_spark.pipeline.fits import moment_of
-from recsys_spark.pipeline.keys import config_value
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
 from recsys_spark.pipeline.train import fit_inputs, part
 from recsys_spark.session import total_cores
 from recsys_spark.tracking.runs import TrackedRun
 from recsys_spark.training.preflight import find_gpu
 from recsys_spark.tuning.fitted import NO_VALID_USERS, fitted_ndcg
+from recsys_spark.tuning.key import JUDGED_BY, study_key
 from recsys_spark.tuning.referee import NDCG, VALID_K, Referee
 from recsys_spark.tuning.result import study_result
 from recsys_spark.tuning.space import Space, space_of, told, with_settings
@@ -35,8 +33,6 @@ from recsys_spark.tuning.trained import train_batch
 MOST_FAILURES = 3
 """Trials that may fail before the first one is finished, and that may fail in all where more are not asked for."""
 CURVE_METRICS = ("loss", NDCG, "positions_per_second")
-JUDGED_BY = ("evaluation.target_events", "evaluation.cold", "fusion.repeats", "training.valid_users")
-"""Settings outside the recommender's own on which a trial's value depends."""
 
 
 def tuning_stage(config: Config, name: str) -> Stage:
@@ -175,6 +171,7 @@ class Search:
             base,
             config=with_settings(base.config, self._name, proposal.values, "tuning.space"),
             output=self._work(proposal) / "bundle",
+            scratch=self._work(proposal),
             progress=progress,
             metric=lambda name, value, step: None,
         )
@@ -216,26 +213,3 @@ class Search:
             raise UserError(
                 f"tuning of {self._name}: {len(failed)} trials failed, the last with: {failed[-1].user_attrs[ERROR]}"
             )
-
-
-def study_key(context: StageContext, space: Space) -> str:
-    """What a study is: the data, the recommender with its fixed settings, the space, how it is searched, the seed."""
-    config, tuning = context.config, context.config.tuning
-    datasets = context.inputs["build_datasets"]
-    fixed = {
-        setting: value
-        for setting, value in getattr(config.recommenders, space.name).model_dump(mode="json").items()
-        if setting not in space.ranges
-    }
-    content = {
-        "data": datasets.facts["versions"]["select"],
-        "inputs": {name: commit.key for name, commit in context.inputs.items() if name != "build_datasets"},
-        "model": space.name,
-        "fixed": fixed,
-        "space": {setting: range_.model_dump(mode="json") for setting, range_ in space.ranges.items()},
-        "order": list(space.ranges),
-        "tuning": tuning.model_dump(mode="json", exclude={"space", "trials", "parallel"}),
-        "judged_by": {key: config_value(config, key) for key in JUDGED_BY},
-        "seed": config.seed,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

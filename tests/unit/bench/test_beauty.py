@@ -3,7 +3,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from bench.accuracy.beauty.prepare import write_catalogue, write_events
+from bench.accuracy.beauty.run import CONF, MODELS
+from recsys_spark.config import load_config
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_models_settings_are_those_of_the_configuration(model: str) -> None:
+    config = load_config([str(CONF / "common.yaml"), str(CONF / f"{model}.yaml")], ["features.tokenizer=bert"])
+    assert len(config.models) == 1
 
 
 def test_a_purchase_is_an_hour_after_the_one_before(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.training.data import draw, read_histories, split_last, top_items, write_lists
+from bench.training.data import GROUP, draw, read_histories, split_last, top_items, write_lists
 from bench.training.evaluator import mean_ndcg, read_lists
-from bench.training.run import ratios
 
 
 def test_ndcg_of_lists_that_were_written_by_hand() -> None:
@@ -52,12 +51,17 @@ def test_drawn_histories_are_those_of_their_seed_and_long_enough() -> None:
     assert all(1 <= item <= 120 for items in drawn.values() for item in items)
 
 
-def test_ratios_compare_runs_of_the_same_place() -> None:
-    place = {"data": "a.txt", "device": "cpu", "length": 50, "dim": 64}
-    runs = [
-        {**place, "engine": "ours_gru", "positions_per_second": 600.0, "ndcg_at_10": 0.05},
-        {**place, "engine": "recbole_gru4rec", "positions_per_second": 100.0, "ndcg_at_10": 0.04},
-        {**place, "dim": 128, "engine": "recbole_gru4rec", "positions_per_second": 50.0, "ndcg_at_10": 0.04},
-    ]
-    (line,) = ratios(runs)
-    assert (line["dim"], line["speed_ratio"], line["ndcg_difference"]) == (64, 6.0, 0.01)
+def test_valid_and_test_of_drawn_histories_are_new_to_their_user() -> None:
+    for items in draw(users=40, items=120, length=60, seed=3).values():
+        assert items[-2] not in items[:-2]
+        assert items[-1] not in items[:-1]
+
+
+def test_they_come_from_the_users_groups() -> None:
+    for items in draw(users=40, items=5000, length=60, seed=3).values():
+        assert len({(item - 1) // GROUP for item in items}) <= 4
+
+
+def test_a_catalogue_that_was_all_seen_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 items are too few"):
+        draw(users=1, items=2, length=20, seed=3)

@@ -7,7 +7,7 @@ from recsys_spark.models.composed import ComposedModel
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.packed import History
 from recsys_spark.models.step import Step
-from tests.unit.models.steps import ITEMS, composition, model, step
+from tests.unit.models.steps import composition, model, step
 
 COMPOSITIONS = [
     ("id", "neumf", "bce"),
@@ -89,26 +89,6 @@ def test_built_on_the_meta_device_and_materialised_it_is_the_same_model(parts):
     deferred.reset_parameters(torch.Generator().manual_seed(1))
     eager = full(parts, seed=1).state_dict()
     assert all(torch.equal(value, eager[name]) for name, value in deferred.state_dict().items())
-
-
-@every_composition
-def test_the_state_of_training_can_be_taken_over_and_another_one_is_refused(parts):
-    made, other = full(parts, seed=1), full(parts, seed=2)
-    other.load_trainable_state(made.trainable_state())
-    assert all(torch.equal(value, made.state_dict()[name]) for name, value in other.state_dict().items())
-    with pytest.raises(RuntimeError, match="differs"):
-        other.load_trainable_state({"item_bias.weight": torch.zeros(ITEMS + 1, 1)})
-
-
-def test_frozen_parameters_are_no_part_of_the_state_of_training():
-    made = model("gru")
-    made.user_side.encoder.project.weight.requires_grad_(False)
-    assert "user_side.encoder.project.weight" not in made.trainable_state()
-    other = model("gru", seed=2)
-    other.user_side.encoder.project.weight.requires_grad_(False)
-    other.load_trainable_state(made.trainable_state())
-    assert not torch.equal(other.user_side.encoder.project.weight, made.user_side.encoder.project.weight)
-    assert torch.equal(other.user_side.encoder.project.bias, made.user_side.encoder.project.bias)
 
 
 def test_a_composition_comes_back_from_its_json_values():

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import pytest
 import torch
 
 from recsys_spark.training.averaging import AVERAGES_AN_EPOCH, Averages
@@ -14,20 +16,27 @@ class OneNumber(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
+    def averaged_parameters(self):
+        return dict(self.named_parameters())
 
-def test_the_average_follows_the_parameters_and_forgets_the_start():
+
+@pytest.mark.parametrize("asked_before", [False, True], ids=["", "a checkpoint came before the first"])
+def test_the_average_follows_the_parameters(asked_before):
     model = OneNumber()
-    averages = Averages(model, epochs=1.0, steps_an_epoch=AVERAGES_AN_EPOCH)
-    averages.tensors()  # from here on
-    model.weight.data.fill_(1.0)
+    averages = Averages(model, epochs=1.0, steps_an_epoch=4 * AVERAGES_AN_EPOCH)
+    if asked_before:
+        averages.tensors()
     expected = 0.0
     for step in range(1, 200):
+        model.weight.data.fill_(float(step))
         averages.take(step)
-        decay = min(2.718281828459045 ** (-1 / AVERAGES_AN_EPOCH), step / (9 + step))
-        expected += (1 - decay) * (1.0 - expected)
+        if step % 4 == 0:
+            taken = step // 4
+            decay = min(math.exp(-1 / AVERAGES_AN_EPOCH), taken / (9 + taken)) if taken > 1 else 0.0
+            expected = decay * expected + (1 - decay) * step
     with averages.in_place():
         torch.testing.assert_close(model.weight.detach(), torch.tensor(expected))
-    assert model.weight.item() == 1.0
+    assert model.weight.item() == 199.0
 
 
 def test_without_epochs_nothing_is_averaged_and_nothing_is_kept():

@@ -113,11 +113,11 @@ before, told = peak(), {}
 model = build_model(spec, counts, torch.device("cpu"))
 optimiser = Optimiser(model, spec, Processes(), lambda step: 0.1)
 told["built"] = peak() - before
-tensors = {f"model.{name}": tensor for name, tensor in model.trainable_state().items()}
+tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
 path = save_checkpoint(work, {"epoch": 1, "step": 0}, tensors)
 told["saved"] = peak() - before
 model.item_encoder.weight.data.zero_()
-load_checkpoint(path).fill("model", model.trainable_state())
+load_checkpoint(path).fill("model", model.state_dict())
 told["loaded"] = peak() - before
 told["table"] = model.item_encoder.weight.numel() * 4 / 2**20
 told["filled"] = float(model.item_encoder.weight.abs().sum()) > 0

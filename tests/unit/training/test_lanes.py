@@ -65,16 +65,21 @@ def test_each_process_copies_its_own_files_once_and_reads_the_same(planted, tmp_
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_copies_that_no_training_used_for_a_day_are_removed(planted, tmp_path):
+def test_copies_that_no_training_used_for_a_day_are_removed_and_nothing_else(planted, tmp_path):
     import os
 
-    old, recent = tmp_path / "old", tmp_path / "recent"
-    old.mkdir()
-    recent.mkdir()
-    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    LocalFiles(str(planted), "v", str(tmp_path))
+    (ours,) = tmp_path.iterdir()
+    long_ago = (time.time() - 2 * 24 * 3600,) * 2
+    old, recent, not_ours = ours / "old", ours / "recent", tmp_path / "thesis"
+    for path in (old, recent, not_ours):
+        path.mkdir()
+    os.utime(old, long_ago)
+    os.utime(not_ours, long_ago)
     LocalFiles(str(planted), "v", str(tmp_path))
     assert not old.exists()
     assert recent.exists()
+    assert not_ours.exists()
 
 
 def test_a_network_is_told_from_a_disk_by_the_nearest_mount(tmp_path):

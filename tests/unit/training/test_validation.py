@@ -43,9 +43,14 @@ def test_ndcg_with_repeats_ranks_all_items_and_without_leaves_the_history_out_of
     assert math.isclose(mean_ndcg(scorer, [rows], 10, Processes(), 2**20), with_repeats, rel_tol=1e-6)
     # Without the history 3 comes first for one user; the other wants 4 alone, which comes third.
     without = (1.0 + third) / 2
-    assert math.isclose(mean_ndcg(scorer, [rows], 10, Processes(), 2**20, True), without, rel_tol=1e-6)
+    assert math.isclose(mean_ndcg(scorer, [rows], 10, Processes(), 2**20, (0,)), without, rel_tol=1e-6)
 
 
 def test_users_who_want_only_what_they_had_do_not_count_where_repeats_are_dropped():
     scorer = by_bias([1.0, 2.0]).history_scorer()
-    assert mean_ndcg(scorer, [valid([[1, 0, 0]], [[1]])], 10, Processes(), 2**20, True) is None
+    assert mean_ndcg(scorer, [valid([[1, 0, 0]], [[1]])], 10, Processes(), 2**20, (0,)) is None
+
+
+def test_what_was_only_viewed_is_no_repeat():
+    scorer = by_bias([2.0, 1.0]).history_scorer()
+    assert mean_ndcg(scorer, [valid([[1, 0, 0]], [[1]])], 10, Processes(), 2**20, (4,)) == 1.0

@@ -54,8 +54,9 @@ class TuningShop:
         return Studied(runner.run(tuning_stage(runner.config, name)).commit, runner.tracker)
 
     def copy(self, workspace: Path) -> TuningShop:
-        """The same in a workspace of its own; runs are tracked together."""
-        shutil.copytree(self.workspace, workspace, ignore=shutil.ignore_patterns("tuning", "tune_model.*"))
+        """The same in a workspace of its own, without what studies left; runs are tracked together."""
+        left = shutil.ignore_patterns("tuning", "tune_model.*", "scratch", "cache")
+        shutil.copytree(self.workspace, workspace, ignore=left)
         return TuningShop(self.spark, self.config, workspace)
 
 

@@ -64,6 +64,9 @@ def test_trials_of_a_neural_recommender_are_spark_tasks_and_runs_below_the_job_s
         assert trial["curve"].items() <= curve.items()
     best = max((trial for trial in studied.trials if trial["state"] == "complete"), key=lambda t: t["valid_ndcg_at_10"])
     assert studied.commit.facts["best"] == best["settings"]
+    workspace = shop.runner().workspace
+    left = [*workspace.scratch.glob("*"), *(workspace.root / "tuning").glob("gru/*/trials/*")]
+    assert left == [], "checkpoints are gone with their trials, so that --force begins anew"
 
 
 def test_killed_and_resumed_a_study_ends_as_if_undisturbed(shop: TuningShop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +120,17 @@ def test_a_trial_s_value_is_what_the_evaluation_measures_on_the_valid_window(sho
     metrics = mean_metrics(lists, relevant, ["popularity"], 48, [10]).where("metric = 'ndcg'").first()
     assert metrics is not None
     assert studied.trials[0]["valid_ndcg_at_10"] == pytest.approx(metrics["value"], abs=1e-6)
+
+
+def test_items_of_which_a_recommender_says_nothing_are_in_no_list_of_a_trial(shop: TuningShop) -> None:
+    """Repurchase speaks of what was bought before alone, and `drop` keeps just that out of the lists."""
+    search = "tuning.space.repurchase={half_lives_days: {choices: [[30.0]]}}"
+    values = {}
+    for repeats in ("allow", "drop"):
+        runner = shop.runner(search, f"fusion.repeats={repeats}")
+        values[repeats] = runner.run(tuning_stage(runner.config, "repurchase")).commit.metrics["valid_ndcg_at_10"]
+    assert values["allow"] > 0
+    assert values["drop"] == 0
 
 
 def test_a_setting_that_cannot_be_fitted_fails_its_trial_alone(

@@ -34,7 +34,12 @@ def config(space: dict[str, Any], **tuning: Any) -> Config:
         ("gru", "dmi", {"choices": [1]}, "space.gru.dmi: no such setting; known are "),
         ("gru", "dim", {"low": 0, "high": 8}, "space.gru.dim: 0 is not possible (Input should be greater than 0)"),
         ("gru", "dim", {"low": 8, "high": 9.5}, "space.gru.dim: 9.5 is not possible (Input should be a valid integer"),
-        ("gru", "dim", {"low": 8, "high": 16, "step": 0.5}, "space.gru.dim: 0.5 is not possible"),
+        (
+            "gru",
+            "dim",
+            {"low": 8, "high": 16, "step": 0.5},
+            "space.gru.dim: step must be a whole number, as the setting",
+        ),
         ("gru", "scorer", {"choices": ["dot", "dto"]}, "space.gru.scorer: 'dto' is not possible"),
         ("gru", "scorer", {"low": 1, "high": 2}, "space.gru.scorer: is not a number; give choices"),
         ("gru", "dropout", {"low": 0, "high": 1}, "space.gru.dropout: 1 is not possible (Input should be less than 1)"),
@@ -52,6 +57,11 @@ def config(space: dict[str, Any], **tuning: Any) -> Config:
         ("ease", "l2", {"choices": []}, "at least 1 item"),
         ("ease", "l2", {"choices": [2, 3, 2]}, "choices must differ from each other"),
         ("ease", "l2", {"chioces": [2]}, "Extra inputs are not permitted"),
+        ("ease", "l2", {"low": 1, "high": float("inf")}, "inf is not a finite number"),
+        ("ease", "l2", {"low": float("nan"), "high": 2}, "nan is not a finite number"),
+        ("ease", "l2", {"low": 1, "high": 2, "step": float("nan")}, "nan is not a finite number"),
+        ("gru", "dim", {"low": 8, "high": float("inf")}, "inf is not a finite number"),
+        ("repurchase", "half_lives_days", {"choices": [[30.0, float("nan")]]}, "[30.0, nan] is not a finite number"),
     ],
 )
 def test_what_a_setting_cannot_be_is_refused_with_its_name(
@@ -61,6 +71,12 @@ def test_what_a_setting_cannot_be_is_refused_with_its_name(
         Tuning.model_validate({"space": {name: {setting: range_}}})
     assert message in str(refused.value)
     assert refused.value.error_count() == 1
+
+
+def test_a_step_need_not_be_a_value_of_the_setting() -> None:
+    """`max_length` is at least 2, and may grow by 1."""
+    space = space_of(config({"STEPNAME": {"STEPSETTING": {"low": 8, "high": 10, "step": 1.0}}}), "STEPNAME")
+    assert [space.values(point)["STEPSETTING"] for point in space.grid()] == [8, 9, 10]
 
 
 def test_a_grid_needs_values_that_can_be_counted() -> None:
