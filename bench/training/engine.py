@@ -19,9 +19,15 @@ class Told:
     epoch_seconds: list[float]
     """Wall time of each epoch's training, reading of data included and validation left out."""
     loss: str
-    """What is minimised."""
+    """What is minimised, by the name that it has in our configuration."""
     versions: dict[str, str]
     """Of the library."""
+    precision: str = "float32"
+    """Of the matrix products."""
+    overrides: list[str] = field(default_factory=list)
+    """Settings that were asked for beyond those that every library is given."""
+    recommender: dict[str, Any] = field(default_factory=dict)
+    """All settings of the recommender as they were resolved, where the library tells them."""
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -57,11 +63,11 @@ def thread_environment(threads: int) -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(names, str(threads))}
 
 
-def tell(arguments: argparse.Namespace, told: Told) -> None:
-    """Leave result.json for run.py."""
+def tell(arguments: argparse.Namespace, told: Told, **resolved: Any) -> None:
+    """Leave result.json for run.py; `resolved` are sizes that came out otherwise than the arguments say."""
     import torch
 
     settings = {name: getattr(arguments, name) for name in ("dim", "layers", "length", "batch_size", "threads", "seed")}
-    content = {**settings, "threads_found": torch.get_num_threads(), **asdict(told)}
+    content = {**settings, **resolved, "threads_found": torch.get_num_threads(), **asdict(told)}
     content["versions"]["torch"] = torch.__version__
     (arguments.out / "result.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

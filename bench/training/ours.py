@@ -1,9 +1,10 @@
 """Our `gru` and `sasrec` by the project's own stages and training: run by bench/training/run.py.
 
 The stages before train_models run, then the `select` fit of one recommender is launched as train_models launches it,
-with full softmax and no early stop. A row holds `--length` + 1 events, so it reads and trains `--length` positions;
-what a longer history has besides stands in further rows. There are lists of one epoch alone: that of the best NDCG on
-the training's own valid users. Settings beyond size come from --set, else they are the project's defaults.
+with the loss of --loss, in float32 and without early stop. A row holds `--length` + 1 events, so it reads and trains
+`--length` positions; what a longer history has besides stands in further rows. There are lists of one epoch alone: that
+of the best NDCG on the training's own valid users. Settings beyond size come from --set (as in
+`--set training.precision=bf16`), else they are the project's defaults; result.json says what they came to.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ USER_BLOCK = 512
 
 def main() -> int:
     parser = parser_of(__doc__, batch_size=128)
+    parser.add_argument("--loss", choices=["full_softmax", "sampled_softmax"], default="full_softmax")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="further settings")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -67,7 +69,18 @@ def main() -> int:
         write_lists(arguments.out, int(result["best_epoch"]), users, lists)
         more = {"data_wait_share": result["data_wait_share"], "valid_ndcg_at_10": result["valid_ndcg_at_10"]}
         version = {"recsys-spark": getattr(recsys_spark, "__version__", "here")}
-        tell(arguments, Told(positions, seconds, "full softmax", version, more))
+        settings = getattr(context.config.recommenders, arguments.model)
+        told = Told(
+            positions,
+            seconds,
+            settings.loss,
+            version,
+            context.config.training.precision,
+            arguments.overrides,
+            settings.model_dump(mode="json"),
+            more,
+        )
+        tell(arguments, told, batch_size=settings.batch_size, dim=settings.dim, layers=settings.layers)
         return StageResult()
 
     try:
@@ -97,7 +110,8 @@ def configuration(arguments: Any) -> dict[str, Any]:
         "datasets": {"max_length": arguments.length + 1},
         "evaluation": {"k": [10], "repeats": "drop", "cold": "miss"},
         "models": [arguments.model],
-        "recommenders": {arguments.model: {**sizes, **epochs, "loss": "full_softmax"}},
+        "recommenders": {arguments.model: {**sizes, **epochs, "loss": arguments.loss}},
+        "training": {"precision": "float32", "gpu": "required" if arguments.device == "cuda" else "off"},
         "spark": {"master": f"local[{arguments.threads}]", "driver_memory": "2g"},
         "seed": arguments.seed,
     }

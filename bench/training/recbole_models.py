@@ -69,7 +69,7 @@ def main() -> int:
         seconds.append(time.perf_counter() - started)
         users, lists = valid_lists(model, valid, split)
         write_lists(arguments.out, epoch + 1, users, lists)
-    tell(arguments, Told(len(train.dataset), seconds, "full softmax", {"recbole": recbole.__version__}))
+    tell(arguments, Told(len(train.dataset), seconds, "full_softmax", {"recbole": recbole.__version__}))
     return 0
 
 

@@ -84,7 +84,7 @@ def main() -> int:
         lists = np.array([row + [0] * (LIST_LENGTH - len(row)) for row in grouped])
         write_lists(arguments.out, epoch, list(grouped.index), lists)
     positions = sum(min(len(items), arguments.length + 1) - 1 for items in split.train.values())
-    tell(arguments, Told(positions, epochs.seconds, "full softmax", {"rectools": rectools.__version__}))
+    tell(arguments, Told(positions, epochs.seconds, "full_softmax", {"rectools": rectools.__version__}))
     return 0
 
 

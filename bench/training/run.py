@@ -4,9 +4,10 @@ r"""Trains our gru and sasrec beside RecTools' SASRec and RecBole's GRU4Rec and 
         --recbole-python .venv-recbole/bin/python --write
 
 Each library runs in a process of its own environment (bench/training/requirements-*.txt), held to the same cores and
-threads, with the same data, width, layers and length, and full softmax over the catalogue; batch size, learning rate
-and the like are the library's own defaults. docs/benchmarks.md defines what is measured. Prints a table; --write also
-merges the runs into bench/results/training.json: those of the same data, device, size and engine are replaced.
+threads, with the same data, width, layers and length, in float32 with full softmax over the catalogue; batch size,
+learning rate and the like are the library's own defaults. Ours run once more with our default loss, the sampled
+softmax (ours_*_sampled). docs/benchmarks.md defines what is measured. Prints a table; --write also merges the runs into
+bench/results/training.json: those of the same machine, data, size, engine and settings are replaced.
 """
 
 from __future__ import annotations
@@ -34,15 +35,25 @@ from bench.training.evaluator import mean_ndcg, read_lists  # noqa: E402
 from bench.training.matrix_rate import matrix_rate, softmax_flops  # noqa: E402
 
 ENGINES = {
-    "ours_gru": ("ours.py", "gru"),
-    "ours_sasrec": ("ours.py", "sasrec"),
+    "ours_gru": ("ours.py", "gru", "--loss=full_softmax"),
+    "ours_gru_sampled": ("ours.py", "gru", "--loss=sampled_softmax"),
+    "ours_sasrec": ("ours.py", "sasrec", "--loss=full_softmax"),
+    "ours_sasrec_sampled": ("ours.py", "sasrec", "--loss=sampled_softmax"),
     "rectools_sasrec": ("rectools_sasrec.py", "sasrec"),
     "recbole_gru4rec": ("recbole_models.py", "gru"),
     "recbole_sasrec": ("recbole_models.py", "sasrec"),
 }
-RIVALS = {"ours_gru": ("recbole_gru4rec",), "ours_sasrec": ("rectools_sasrec", "recbole_sasrec")}
-PLACE = ("data", "device", "length", "dim")
-"""What runs that are compared have in common."""
+"""Script, model, and what else the script is told."""
+RIVALS = {
+    "ours_gru": ("recbole_gru4rec",),
+    "ours_gru_sampled": ("recbole_gru4rec",),
+    "ours_sasrec": ("rectools_sasrec", "recbole_sasrec"),
+    "ours_sasrec_sampled": ("rectools_sasrec", "recbole_sasrec"),
+}
+PLACE = ("processor", "cores", "threads", "device", "data", "items", "length", "dim", "layers", "precision")
+"""What runs that are compared have in common: machine, data, size and precision."""
+RUN = (*PLACE, "engine", "batch_size", "overrides")
+"""What a run is known by in the results."""
 RESULTS = ROOT / "bench" / "results" / "training.json"
 
 
@@ -73,7 +84,7 @@ def main() -> int:
                 for dim in arguments.dims:
                     runs += compared(data.absolute(), length, dim, arguments, work)
                     if arguments.write:
-                        write(runs, arguments)
+                        write(runs)
     print_table(runs)
     return 0
 
@@ -95,7 +106,8 @@ def compared(data: Path, length: int, dim: int, arguments: argparse.Namespace, w
             for path in sorted(folder.glob("lists-*.npz"))
         }
         best = max(ndcg, key=lambda epoch: ndcg[epoch])
-        place = {"data": data.name, "device": arguments.device, "engine": engine, "items": items}
+        place = {"processor": processor(arguments.device), "cores": os.cpu_count(), "device": arguments.device}
+        place |= {"data": data.name, "engine": engine, "items": items}
         runs.append({**place, **told, **speed(told, items, rates), "ndcg_at_10": ndcg[best], "best_epoch": best})
         runs[-1] |= {"ndcg_by_epoch": ndcg, "seconds_to_best": best * runs[-1]["epoch_median_seconds"]}
         rate = runs[-1]["positions_per_second"]
@@ -105,7 +117,7 @@ def compared(data: Path, length: int, dim: int, arguments: argparse.Namespace, w
 
 def run(engine: str, data: Path, length: int, dim: int, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run an engine's script in its own environment; returns what it tells. Its output goes to log.txt."""
-    script, model = ENGINES[engine]
+    script, model, *further = ENGINES[engine]
     python = getattr(arguments, f"{engine.partition('_')[0]}_python")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -113,6 +125,7 @@ def run(engine: str, data: Path, length: int, dim: int, arguments: argparse.Name
     command = [python, str(Path(__file__).with_name(script)), "--data", str(data), "--out", str(folder)]
     command += ["--model", model, "--dim", str(dim), "--length", str(length), "--epochs", epochs]
     command += ["--layers", str(arguments.layers), "--threads", str(arguments.threads), "--device", arguments.device]
+    command += further
     if batch := chosen(arguments.batch_of, engine):
         command += ["--batch-size", batch]
     if engine.startswith("ours"):
@@ -139,55 +152,62 @@ def chosen(pairs: list[str], engine: str) -> str | None:
 
 
 def speed(told: dict[str, Any], items: int, rates: dict[str, float]) -> dict[str, Any]:
-    """Positions a second by the median epoch, and how far that is from the softmax's products alone."""
+    """Positions a second by the median epoch, and how far that is from the full softmax's products alone."""
     median = statistics.median(told["epoch_seconds"])
-    flops = softmax_flops(told["positions"], items, told["dim"])
-    return {
+    rates_told = {
         "epoch_median_seconds": median,
         "positions_per_second": told["positions"] / median,
         "matrix_gflops": {kind: rate / 1e9 for kind, rate in rates.items()},
+    }
+    if told["loss"] != "full_softmax":  # it does not compute these products
+        return rates_told
+    flops = softmax_flops(told["positions"], items, told["dim"])
+    return {
+        **rates_told,
         "floor_seconds": {kind: flops / rate for kind, rate in rates.items()},
         "over_floor": {kind: median * rate / flops for kind, rate in rates.items()},
     }
 
 
 def ratios(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ours over theirs: positions a second, and the difference in NDCG@10, at each size."""
-    found = {(*(run[name] for name in PLACE), run["engine"]): run for run in runs}
+    """Ours over theirs: positions a second, and the difference in NDCG@10, of runs of one place alone."""
     lines = []
-    for (*place, engine), ours in found.items():
-        for rival in RIVALS.get(engine, ()):
-            if theirs := found.get((*place, rival)):
-                line = {"ours": engine, "theirs": rival, **dict(zip(PLACE, place, strict=True))}
-                line["speed_ratio"] = round(ours["positions_per_second"] / theirs["positions_per_second"], 2)
-                line["ndcg_difference"] = round(ours["ndcg_at_10"] - theirs["ndcg_at_10"], 5)
-                lines.append(line)
+    for ours in runs:
+        for theirs in runs:
+            place = {name: ours[name] for name in PLACE}
+            same = place == {name: theirs[name] for name in PLACE}
+            if not same or theirs["engine"] not in RIVALS.get(ours["engine"], ()):
+                continue
+            line = {"ours": ours["engine"], "loss": ours["loss"], "overrides": ours["overrides"]}
+            line |= {"theirs": theirs["engine"], "their_loss": theirs["loss"], **place}
+            line["batch_sizes"] = [ours["batch_size"], theirs["batch_size"]]
+            line["speed_ratio"] = round(ours["positions_per_second"] / theirs["positions_per_second"], 2)
+            line["ndcg_difference"] = round(ours["ndcg_at_10"] - theirs["ndcg_at_10"], 5)
+            lines.append(line)
     return lines
 
 
 def print_table(runs: list[dict[str, Any]]) -> None:
-    print("\n| data | length | d | engine | positions/s | s an epoch | NDCG@10 | epoch | over floor f32 | bf16 |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("\n| data | length | d | engine | loss | precision | positions/s | epoch s | NDCG@10 | epoch | over floor |")
+    print("|---" * 11 + "|")
     for run in runs:
-        place = f"| {run['data']} | {run['length']} | {run['dim']} | {run['engine']}"
-        speed = f" | {run['positions_per_second']:,.0f} | {run['epoch_median_seconds']:.1f}"
-        floor = " | ".join(f"{run['over_floor'][kind]:.2f}" for kind in ("float32", "bf16"))
+        place = f"| {run['data']} | {run['length']} | {run['dim']} | {run['engine']} | {run['loss']}"
+        speed = f" | {run['precision']} | {run['positions_per_second']:,.0f} | {run['epoch_median_seconds']:.1f}"
+        floor = f"{run['over_floor'][run['precision']]:.2f}" if "over_floor" in run else ""
         print(f"{place}{speed} | {run['ndcg_at_10']:.4f} | {run['best_epoch']} | {floor} |")
-    print("\n| data | length | d | ours | theirs | times as fast | NDCG@10 more |")
-    print("|---|---|---|---|---|---|---|")
+    print("\n| data | length | d | ours | loss | theirs | loss | times as fast | NDCG@10 more |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for line in ratios(runs):
-        place = f"| {line['data']} | {line['length']} | {line['dim']} | {line['ours']} | {line['theirs']}"
+        place = f"| {line['data']} | {line['length']} | {line['dim']} | {line['ours']} | {line['loss']}"
+        place += f" | {line['theirs']} | {line['their_loss']}"
         print(f"{place} | {line['speed_ratio']:.2f} | {line['ndcg_difference']:+.4f} |")
 
 
-def write(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Put the runs into the results, in place of those of the same place and engine."""
+def write(runs: list[dict[str, Any]]) -> None:
+    """Put the runs into the results, in place of those that are known by the same."""
     before = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else []
-    machine = {"cores": os.cpu_count(), "processor": processor(arguments.device)}
-    merged = {tuple(run[name] for name in (*PLACE, "engine")): run for run in before}
-    merged |= {tuple(run[name] for name in (*PLACE, "engine")): {**machine, **run} for run in runs}
-    content = {"ratios": ratios(list(merged.values())), "runs": list(merged.values())}
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    merged = list({json.dumps([run[name] for name in RUN]): run for run in [*before, *runs]}.values())
+    RESULTS.write_text(json.dumps({"ratios": ratios(merged), "runs": merged}, indent=1) + "\n", encoding="utf-8")
 
 
 def processor(device: str) -> str:
