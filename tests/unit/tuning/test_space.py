@@ -73,10 +73,12 @@ def test_what_a_setting_cannot_be_is_refused_with_its_name(
     assert refused.value.error_count() == 1
 
 
-def test_a_step_need_not_be_a_value_of_the_setting() -> None:
-    """`max_length` is at least 2, and may grow by 1."""
-    space = space_of(config({"STEPNAME": {"STEPSETTING": {"low": 8, "high": 10, "step": 1.0}}}), "STEPNAME")
-    assert [space.values(point)["STEPSETTING"] for point in space.grid()] == [8, 9, 10]
+def test_the_step_of_a_whole_setting_need_not_be_a_value_of_it() -> None:
+    step = {"low": 0, "high": 10, "step": 5.0}
+    space = space_of(config({"content_knn": {"keywords": step}}), "content_knn")
+    assert [space.values(point)["keywords"] for point in space.grid()] == [0, 5, 10]
+    far = {"low": 0, "high": 20, "step": 30}  # keywords are 20 at most
+    assert [*space_of(config({"content_knn": {"keywords": far}}), "content_knn").grid()] == [{"keywords": 0}]
 
 
 def test_a_grid_needs_values_that_can_be_counted() -> None:
