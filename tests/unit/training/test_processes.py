@@ -55,13 +55,15 @@ def test_one_two_and_four_processes_train_the_same(make_spec, tmp_path, changes)
 @pytest.mark.parametrize("momentum", [0.0, 0.5], ids=["post-local", "slowmo"])
 def test_local_steps_learn_what_summed_ones_do_and_communicate_less(make_spec, tmp_path, momentum):
     changes = {"epochs": 12, "batch_size": 4, "num_processes": 2, "patience": 99, "dropout": 0.0}
-    summed = finish(start(make_spec(work=str(tmp_path / "summed"), **changes)))
+    every_step = make_spec(work=str(tmp_path / "summed"), **changes)
+    summed = finish(start(every_step))
     changes |= {"sync": "local", "local_steps": 8, "outer_momentum": momentum}
     local = make_spec(work=str(tmp_path / "local"), **changes)
     averaged = finish(start(local))
     assert summed["valid_ndcg_at_10"] > 0.97
     assert averaged["valid_ndcg_at_10"] > 0.97
-    assert averaged["loss"] < summed["loss"] + 0.2
     assert averaged["bytes_per_step"] < 0.7 * summed["bytes_per_step"]
-    epochs = [point for point in curve(local) if point["event"] == "epoch"]
-    assert all(point["bytes_communicated"] > 0 for point in epochs)
+    ends = [[point for point in curve(spec) if point["event"] == "epoch"] for spec in (every_step, local)]
+    assert all(point["bytes_communicated"] > 0 for points in ends for point in points)
+    # The results tell the loss of the best epoch, which comes at another time in each; these are those of the last.
+    assert ends[1][-1]["loss"] < ends[0][-1]["loss"] + 0.2
