@@ -72,6 +72,7 @@ def test_a_missing_file_is_named(config: Path) -> None:
     assert "nothing-*.csv" in refused(config, "--set", "source.path=landing/nothing-*.csv")
 
 
+@pytest.mark.slow  # starts a Spark of its own, as the tests beside it do
 def test_a_missing_column_is_named_with_those_there_are(config: Path) -> None:
     said = refused(config, "--set", "source.columns.item_id=Article")
     assert "Article" in said
