@@ -49,29 +49,6 @@ def check_dataset(dataset_path: str | Path, world_size: int) -> int:
     return sizes[0]
 
 
-def batches(
-    dataset_path: str | Path,
-    columns: Sequence[str],
-    batch_size: int,
-    rank: int = 0,
-    world_size: int = 1,
-    seed: int = 0,
-    epoch: int = 0,
-    shuffle: bool = True,
-) -> Iterator[dict[str, torch.Tensor]]:
-    """One epoch of this worker's shard: column to tensor, [B] or for lists [B, L], in the stored types.
-
-    Every worker gets the same number of batches of the same sizes (the last may be smaller). The order follows from
-    (seed, epoch, rank) alone: the shard's row groups are visited in a drawn order and the rows of each are permuted;
-    since rows were spread over row groups by hash when they were written, that is as good as a shuffle of all. Filler
-    rows (row_weight 0) are among them. Without `shuffle` the order is that of the files. Raises UserError as
-    check_dataset does.
-    """
-    check_dataset(dataset_path, world_size)
-    files = shard_files(dataset_path, rank, world_size)
-    return read_files(files, columns, batch_size, (seed, epoch, rank) if shuffle else None)
-
-
 def shard_files(dataset_path: str | Path, rank: int = 0, world_size: int = 1) -> list[Path]:
     """The files of a shard, a row group each: always the same ones, so that a host may keep them.
 
@@ -83,7 +60,12 @@ def shard_files(dataset_path: str | Path, rank: int = 0, world_size: int = 1) ->
 def read_files(
     files: Sequence[Path], columns: Sequence[str], batch_size: int, seeds: Sequence[int] | None
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches of the rows of files, shuffled as `batches` says by the seeds, or as they stand where there are none."""
+    """Batches of the rows of files: column to tensor, [B] or for lists [B, L], in the stored types.
+
+    The order follows from the seeds alone: files are visited in a drawn order and the rows of each are permuted; since
+    rows were spread over files by hash when they were written, that is as good as a shuffle of all. Without seeds it is
+    that of the files. The last batch may be smaller, and filler rows (row_weight 0) are among them.
+    """
     random = np.random.default_rng([*seeds]) if seeds is not None else None
     order = random.permutation(len(files)) if random is not None else np.arange(len(files))
     pending: list[Arrays] = []

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor
 
 from recsys_spark.recommenders.base import Evidence
 from recsys_spark.recommenders.batch import UserBatch
-from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.item_item import NeighbourItems
 
 MOST_WORDS = 2
@@ -21,6 +19,7 @@ class ContentItems(NeighbourItems):
     """Item-item with the neighbours that the items' words give."""
 
     kind: ClassVar[str] = "content_items"
+    tensor_names: ClassVar[tuple[str, ...]] = (*NeighbourItems.tensor_names, "keywords_IW", "text")
 
     def __init__(
         self,
@@ -59,28 +58,3 @@ class ContentItems(NeighbourItems):
     @cached_property
     def _words(self) -> list[str]:
         return bytes(self.text.numpy()).decode().split("\n")
-
-    def save(self, path: Path, vocabulary: Path) -> None:
-        """Write the bundle."""
-        config = {
-            "kind": self.kind,
-            "name": self.name,
-            "num_items": self.num_items,
-            "half_life_days": self.half_life_days,
-        }
-        tensors = {"indptr": self.indptr, "neighbours": self.neighbours, "similarities": self.similarities}
-        write_bundle(path, config, {**tensors, "keywords": self.keywords_IW, "text": self.text}, vocabulary)
-
-    @classmethod
-    def load(cls, bundle: Bundle) -> Self:
-        """The recommender of a bundle."""
-        tensors = bundle.tensors
-        return cls(
-            str(bundle.config["name"]),
-            tensors["indptr"],
-            tensors["neighbours"],
-            tensors["similarities"],
-            float(bundle.config["half_life_days"]),
-            tensors["keywords"],
-            tensors["text"],
-        )

@@ -33,6 +33,8 @@ class NeighbourItems(Recommender):
     """Item-item with a sparse W: the neighbours of each item, in compressed sparse rows."""
 
     kind: ClassVar[str] = "item_item"
+    tensor_names: ClassVar[tuple[str, ...]] = ("indptr", "neighbours", "similarities")
+    """What a bundle holds besides its configuration: attributes, and arguments, of these names."""
 
     def __init__(
         self, name: str, indptr: Tensor, neighbours: Tensor, similarities: Tensor, half_life_days: float
@@ -140,20 +142,16 @@ class NeighbourItems(Recommender):
             "num_items": self.num_items,
             "half_life_days": self.half_life_days,
         }
-        tensors = {"indptr": self.indptr, "neighbours": self.neighbours, "similarities": self.similarities}
-        write_bundle(path, config, tensors, vocabulary)
+        write_bundle(path, config, self._tensors(), vocabulary)
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         """The recommender of a bundle."""
-        tensors = bundle.tensors
-        return cls(
-            str(bundle.config["name"]),
-            tensors["indptr"],
-            tensors["neighbours"],
-            tensors["similarities"],
-            float(bundle.config["half_life_days"]),
-        )
+        tensors = {name: bundle.tensors[name] for name in cls.tensor_names}
+        return cls(str(bundle.config["name"]), half_life_days=float(bundle.config["half_life_days"]), **tensors)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self.tensor_names}
 
 
 class DenseItems(Recommender):

@@ -15,13 +15,13 @@ from pyspark.sql import SparkSession
 from recsys_spark.config import Config
 from recsys_spark.datasets import build
 from recsys_spark.datasets.histories import refolded
-from recsys_spark.datasets.loader import batches
 from recsys_spark.datasets.split import Cuts, Plan
 from recsys_spark.errors import UserError
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.tables.pointer import Commit
 from tests.stages import Shop
 from tests.unit.datasets.clean import Event, build_shop, clean_rows
+from tests.unit.datasets.reading import batches
 
 START = datetime(2024, 1, 1)
 EARLIEST = datetime(2024, 1, 23)

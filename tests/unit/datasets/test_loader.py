@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_spark.datasets.loader import batches, check_dataset
+from recsys_spark.datasets.loader import check_dataset
 from recsys_spark.datasets.petastorm_writer import ints, list_of, lists
 from recsys_spark.errors import UserError
+from tests.unit.datasets.reading import batches
 
 SCHEMA = pa.schema([ints("row"), list_of("items"), ints("row_weight", pa.float32())])
 

@@ -9,10 +9,10 @@ import pytest
 
 from recsys_spark.datasets.flat import FlatHistories, hashed
 from recsys_spark.datasets.gathering import write_valid
-from recsys_spark.datasets.loader import batches
 from recsys_spark.datasets.petastorm_writer import write_loose
 from recsys_spark.datasets.recipe import Recipe
 from recsys_spark.datasets.sequences import MAX_TARGETS, distinct_targets, gaps_and_sessions, valid_rows, windows
+from tests.unit.datasets.reading import batches
 
 RECIPE = Recipe(
     seed=1,
