@@ -40,6 +40,16 @@ demographics:
   columns: {user_id: customer, age: age_band, income: income_band}""",
 }
 """Sections without a default value are shown by example."""
+NESTED_EXAMPLES = {
+    "fusion.segments": "segments: {light: 5, heavy: 50}",
+    "evaluation.logged": """\
+logged:
+  format: parquet
+  path: exposures/*.parquet
+  columns: {user_id: user, item_id: item, time: shown_at, propensity: probability, rank: place}
+  within_hours: 24""",
+}
+"""The same for sections within others, which are absent unless given."""
 TABLE_MEANINGS = {
     "clean_events": "Events that passed cleaning, one row an event.",
     "quarantine": "Rows that did not pass, as they stood in the source, each with every reason.",
@@ -59,8 +69,18 @@ TABLE_MEANINGS = {
     "user_features": "Of each fit and user their activity, recency, price level, category mix and given attributes.",
     "evaluation_recommendations": "The exact lists that the reported test metrics were computed from: of each "
     "recommender and of `fused`, with repeats allowed and dropped.",
-    "evaluation_metrics": "The test metrics, each with the number of users behind it.",
+    "evaluation_metrics": "The test metrics, each with its bootstrap interval (null where it has none) and the number "
+    "of users behind it.",
+    "evaluation_segments": "The test metrics by user activity, and those of the relevant items of an age or a "
+    "popularity stratum alone, each with its interval; `users` are those of the segment, or with such items.",
+    "evaluation_comparisons": "Differences of test metrics on the same users, `model` less `against`, with interval "
+    "and p-value: of `fused` against every other, and of every model against popularity.",
+    "backtest_metrics": "The metrics at earlier origins, of lists that know nothing after `valid_start`, on the window "
+    "up to `valid_end`; origin 1 is the newest.",
     "recommendations": "The published lists. `components` holds each recommender's part of the score.",
+    "exposures": "Where `rules.exploration` is on: of each place of the published lists the probability with which the "
+    "policy shows this user this item there. `recsys_spark/fusion/rules/exploration.py` says by which formula.",
+    "promotions": "Every decision on a challenger, oldest first; rows are only ever added. Gates and lineage are JSON.",
 }
 
 
@@ -82,8 +102,9 @@ def configuration_page() -> str:
         members = [key for key in every if key.path[:-1] == parent.path]
         assert parent.section is not None
         lines += _section_of_page(f"`{parent.dotted}`", parent.path, members, first_paragraph(parent.section))
-        if parent.dotted in EXAMPLES:
-            lines += ["", "```yaml", EXAMPLES[parent.dotted], "```"]
+        example = (EXAMPLES | NESTED_EXAMPLES).get(parent.dotted)
+        if example:
+            lines += ["", "```yaml", example, "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -125,6 +146,8 @@ def base_yaml() -> str:
         f"# Written by `{GENERATED}` from recsys_spark/config/; put settings of your own into another file.",
     ]
     for key in keys(Config):
+        if any(".".join(key.path[:end]) in NESTED_EXAMPLES for end in range(1, len(key.path))):
+            continue
         if key.path[0] in EXAMPLES:
             if len(key.path) == 1:
                 lines += [
@@ -136,6 +159,10 @@ def base_yaml() -> str:
         indent = "  " * (len(key.path) - 1)
         lines += [""] if len(key.path) == 1 else []
         lines += _comment(meaning(key), indent)
+        if key.dotted in NESTED_EXAMPLES:
+            lines += [f"{indent}{key.path[-1]}: null"]
+            lines += [f"{indent}# {line}" for line in NESTED_EXAMPLES[key.dotted].splitlines()]
+            continue
         value = "" if key.section else f" {yaml_text(key.field.get_default(call_default_factory=True))}"
         lines.append(f"{indent}{key.path[-1]}:{value}")
     return "\n".join(lines) + "\n"

@@ -8,8 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys_spark.config.cleaning import Cleaning
 from recsys_spark.config.features import Features
+from recsys_spark.config.promotion import Promotion
 from recsys_spark.config.quality import Quality
 from recsys_spark.config.recommenders import NEURAL, Recommenders
+from recsys_spark.config.rules import Rules
 from recsys_spark.config.section import Section
 from recsys_spark.config.sections import (
     Datasets,
@@ -62,6 +64,10 @@ class Config(Section):
     """What is measured."""
     fusion: Fusion = Fusion()
     """How scores become one list."""
+    rules: Rules = Rules()
+    """What the shop wants of its lists: business rules, diversity, exploration."""
+    promotion: Promotion = Promotion()
+    """How a challenger becomes champion."""
     tables: Tables = Tables()
     """How tables are published."""
     tracking: Tracking = Tracking()
@@ -87,8 +93,22 @@ class Config(Section):
             raise ValueError("source is empty; name at least one event log")
         if self.daily and any(source.arrival is None for source in self.source):
             raise ValueError("give every source an arrival, or none: a day is cleaned from all that arrived for it")
+        if self.evaluation.logged is not None and self.split.strategy != "temporal":
+            raise ValueError("evaluation.logged needs split.strategy temporal: leave_one_out has no window of time")
+        if self.promotion.k is not None and self.promotion.k > max(self.evaluation.k):
+            raise ValueError(
+                f"promotion.k ({self.promotion.k}) must be at most the largest of evaluation.k "
+                f"({max(self.evaluation.k)}): lists are evaluated to that length"
+            )
+        if self.fusion.stack_days is not None and self.split.strategy != "temporal":
+            raise ValueError("fusion.stack_days needs split.strategy temporal: leave_one_out has no window of time")
+        unknown = sorted(set(self.fusion.cascade.retrieve or ()) - set(self.models))
+        if unknown or self.fusion.cascade.retrieve == ():
+            raise ValueError(f"fusion.cascade.retrieve must name some of models; it names {unknown or 'none'}")
         if not self.models or len(set(self.models)) != len(self.models):
             raise ValueError("models must name at least one recommender, each once")
+        attributes = () if self.demographics is None else sorted(set(self.demographics.columns) - {"user_id"})
+        self.rules.check(self.fusion.k, self.models, attributes)
         if self.datasets.row_groups % self.training.num_processes:
             raise ValueError(
                 f"datasets.row_groups ({self.datasets.row_groups}) must be a multiple of "

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
+from recsys_spark.config.fusion import Cascade, Segments, Stacked
+from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section, Share
+from recsys_spark.config.sources import Logged
 from recsys_spark.events.types import EVENT_TYPES
 
 RecommenderName = Literal[
@@ -28,6 +30,8 @@ RecommenderName = Literal[
     "two_tower",
 ]
 Repeats = Literal["allow", "drop"]
+TwoCounts = Annotated[tuple[Positive, ...], Field(min_length=2, max_length=2)]
+TwoShares = Annotated[tuple[Share, ...], Field(min_length=2, max_length=2)]
 EVENT_WEIGHTS = {"purchase": 1.0, "add_to_cart": 0.5, "click": 0.2, "view": 0.1, "search": 0.0}
 
 
@@ -73,6 +77,25 @@ class Evaluation(Section):
     """Items unknown before the window: left out of relevance, or kept as misses."""
     refit: bool = False
     """Fit the parameters of the reported models on train and valid instead of train alone."""
+    bootstrap: Annotated[int, Field(ge=0, le=10000)] = 1000
+    """Poisson-bootstrap replicates behind intervals and p-values; 0 measures without them."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Share of replicates that an interval covers."""
+    user_activity: TwoCounts | None = None
+    """Events before the test window from which a user is light (fewer: new), and heavy; by default the tertiles of the
+    test users."""
+    item_age_days: TwoCounts = (30, 180)
+    """Days since an item's first event, at the start of the test window, that divide items into three ages."""
+    popularity_shares: TwoShares = (0.5, 0.8)
+    """Most popular first, items up to this share of the target events before the test window are head, up to the second
+    one mid, the others tail."""
+    similarity: Literal["text", "sequence", "category"] = "text"
+    """What makes the items of a list alike when its diversity is measured: the cosine of their vectors from text or
+    from histories, or the same category; where no item has such a vector, the category."""
+    logged: Logged | None = None
+    """Logged exposures with propensities, for off-policy estimates."""
+    only: bool = False
+    """Fit and measure, and publish nothing: no `publish` fit, no registered model, no recommendations."""
 
     @field_validator("k")
     @classmethod
@@ -80,6 +103,13 @@ class Evaluation(Section):
         if len(set(lengths)) != len(lengths):
             raise ValueError("names a length twice")
         return lengths
+
+    @field_validator("user_activity", "item_age_days", "popularity_shares")
+    @classmethod
+    def _rising(cls, edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if edges is not None and edges[0] >= edges[1]:
+            raise ValueError("its second number must be larger than its first")
+        return edges
 
     @field_validator("target_events")
     @classmethod
@@ -97,10 +127,15 @@ class Evaluation(Section):
 class Fusion(Section):
     """How the recommenders' scores become one list."""
 
-    method: Literal["average", "weighted"] = "weighted"
-    """`average`: mean of z-scores; `weighted`: weights and normalisers searched on the valid window."""
+    method: Literal["average", "weighted", "cascade", "stacked"] = "weighted"
+    """`average`: mean of z-scores; `weighted`: weights and normalisers searched on the valid window; `cascade`: that
+    over what cheap recommenders retrieve; `stacked`: trees over the components' best items, trained on the valid
+    window, where they are better than the weighted sum."""
     k: Positive = 20
     """Length of the published lists."""
+    use: Literal["champion", "challenger"] = "champion"
+    """Whose lists are published: the champion's, or the challenger's while there is no champion; or always those of the
+    challenger that the run makes."""
     repeats: Repeats = "allow"
     """May the published lists hold items that the user had a target event with before."""
     optimise_k: Positive = 10
@@ -112,6 +147,19 @@ class Fusion(Section):
     driver holds the table."""
     min_gain: Annotated[float, Field(ge=0)] = 0.0005
     """NDCG that a further component must add to be taken into the fusion."""
+    explain_items: Annotated[int, Field(ge=0, le=50)] = 5
+    """Items of a history, those met last, that are left out one at a time to find which one a network's score rests
+    on: each costs an encoding of the history of every user for whom a network gives a reason. 0 names the item most
+    alike."""
+    segments: Segments | None = None
+    """Segments of users with weights of their own under `weighted`; by default all users share the weights."""
+    cascade: Cascade = Cascade()
+    """How `cascade` retrieves."""
+    stacked: Stacked = Stacked()
+    """How `stacked` is trained."""
+    stack_days: Positive | None = None
+    """First days of the valid window whose target events make the labels that `stacked` learns from (temporal); by
+    default the whole window."""
 
     @model_validator(mode="after")
     def _fits_the_driver(self) -> Fusion:

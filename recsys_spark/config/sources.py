@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from recsys_spark.config.section import Section
+from recsys_spark.config.section import PositiveFloat, Section
 
 SECRET = re.compile(r"(?i)passw|secret|token|credential|access.?key")
 """Names of settings whose values nobody may read."""
@@ -16,6 +16,7 @@ EVENT_COLUMNS = ("user_id", "item_id", "event_time", "event_type", "quantity", "
 REQUIRED_COLUMNS = frozenset({"user_id", "item_id", "event_time", "event_type"})
 PASSWORD_IN_URL = re.compile(r"passw|pwd=|//[^/@?]*:[^/@?]*@|:[^/@:]+/[^@]+@", re.IGNORECASE)
 """`?password=`, `;pwd=`, `//user:secret@host`, and Oracle's `thin:user/secret@host`."""
+LOGGED_COLUMNS = ("user_id", "item_id", "time", "propensity", "rank")
 CATALOG_COLUMNS = ("item_id", "title", "description", "category", "brand", "price")
 
 
@@ -180,6 +181,27 @@ class Catalog(Files):
     @model_validator(mode="after")
     def _complete(self) -> Catalog:
         self._check_columns(CATALOG_COLUMNS, ("item_id",))
+        return self
+
+
+class Logged(Files):
+    """Exposures that a policy drew: one row an item shown to a user, with the probability with which it was."""
+
+    within_hours: PositiveFloat = 24.0
+    """A target event of the user with the item this long after the exposure is its reward."""
+    clip: Annotated[float, Field(ge=1)] | None = None
+    """Importance weights above it are cut to it: less variance, and a bias downwards; by default none are."""
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Those of our columns without which a file is of no use."""
+        return frozenset(self.columns)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Logged:
+        self._check_columns(LOGGED_COLUMNS, LOGGED_COLUMNS[:4])
+        if self.arrival is not None:
+            raise ValueError("arrival belongs to sources of events; logged exposures are read whole")
         return self
 
 

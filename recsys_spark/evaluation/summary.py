@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import heapq
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ from rich.table import Table
 
 from recsys_spark.config import Config, load_config
 from recsys_spark.errors import UserError
+from recsys_spark.evaluation.report.newest import newest_report
+from recsys_spark.evaluation.sampling import smallest_hashes
 from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.schemas import TABLES
 from recsys_spark.tables.workspace import Workspace
@@ -60,16 +60,19 @@ def show(config: Config, console: Console) -> None:
     for user in sampled_users(published):
         _show_user(published, user, console)
     console.print(_path_table(published))
+    _show_report(config, console)
     _show_models(config, published.workspace.root, console)
 
 
 def metric_table(published: Published, mode: str, k: int) -> Table:
     """Metrics at `k` of every recommender, the best NDCG first, with the fusion at the top."""
     where = (ds.field("repeats") == mode) & (ds.field("k") == k)
-    rows = published.rows("evaluation_metrics", ["model", "metric", "value", "users"], where).to_pylist()
+    columns = ["model", "metric", "value", "low", "high", "users"]
+    rows = published.rows("evaluation_metrics", columns, where).to_pylist()
     values: dict[str, dict[str, float]] = {}
     for row in rows:
         values.setdefault(row["model"], {})[row["metric"]] = row["value"]
+    intervals = {row["model"]: row for row in rows if row["metric"] == "ndcg" and row["low"] is not None}
     users = max((row["users"] for row in rows if row["metric"] == "ndcg"), default=0)
     shown = [name for name in SHOWN_METRICS if any(name in metrics for metrics in values.values())]
     table = Table(title=f"Test metrics at {k}, {MODES[mode]}, {users:,} users", title_justify="left")
@@ -78,18 +81,17 @@ def metric_table(published: Published, mode: str, k: int) -> Table:
         table.add_column(name, justify="right")
     for model in sorted(values, key=lambda name: (name != "fused", -values[name].get("ndcg", 0.0), name)):
         cells = [f"{values[model][name]:.4f}" if name in values[model] else "" for name in shown]
+        if model in intervals and "ndcg" in shown:
+            cells[shown.index("ndcg")] += " ({low:.4f}-{high:.4f})".format(**intervals[model])
         table.add_row(model, *cells, style="bold" if model == "fused" else None)
     return table
 
 
 def sampled_users(published: Published, count: int = SHOWN_USERS) -> list[str]:
     """Users with lists, drawn by the hash of their id: the same ones after every run."""
-    smallest: list[tuple[str, str]] = []
-    for batch in published.batches("recommendations", ["user_id", "rank"]):
-        for user in batch.filter(pc.equal(batch["rank"], 1))["user_id"].to_pylist():
-            smallest.append((hashlib.sha256(user.encode()).hexdigest(), user))
-        smallest = heapq.nsmallest(count, smallest)
-    return [user for _, user in smallest]
+    batches = published.batches("recommendations", ["user_id", "rank"])
+    firsts = (batch.filter(pc.equal(batch["rank"], 1))["user_id"].to_pylist() for batch in batches)
+    return smallest_hashes(firsts, count)
 
 
 def _show_user(published: Published, user: str, console: Console) -> None:
@@ -144,6 +146,15 @@ def _path_table(published: Published) -> Table:
         path = commit.path(name).relative_to(published.workspace.root)
         table.add_row(name, f"{commit.tables[name]:,}" if name in commit.tables else "", str(path))
     return table
+
+
+def _show_report(config: Config, console: Console) -> None:
+    try:
+        path = newest_report(config)
+    except UserError:  # of an evaluation that made none
+        return
+    console.print("The report of the evaluation, to open in a browser:", style="bold")
+    console.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _show_models(config: Config, root: Path, console: Console) -> None:

@@ -45,7 +45,7 @@ from recsys_spark.events.rules.patterns import check_java_patterns
 from recsys_spark.events.rules.rows import MALFORMED, REASONS, broken_rules
 from recsys_spark.events.rules.spelling import spelled
 
-__all__ = ["REASONS", "plain_number", "plain_text", "with_our_columns"]
+__all__ = ["REASONS", "parsed_time", "plain_number", "plain_text", "with_our_columns"]
 
 EVENT = ("user_id", "item_id", "event_type", "event_time", "quantity", "price", "order_id")
 NUMBERS = ("quantity", "price")
@@ -131,7 +131,7 @@ def _mapped(judged: DataFrame, source: Source, cleaning: Cleaning, text: Sequenc
         "user_id",
         spelled(F.col("item_id"), cleaning.item_ids).alias("item_id"),
         _event_type(source, F.col("event_type")).alias("event_type"),
-        _time(F.col("event_time"), types["event_time"], source.timestamp_format).alias("event_time"),
+        parsed_time(F.col("event_time"), types["event_time"], source.timestamp_format).alias("event_time"),
         *[F.col(name).try_cast("double").alias(name) for name in NUMBERS],
         *present,
         "order_id",
@@ -206,7 +206,7 @@ def _present(column: Column, type_: DataType) -> Column:
     return there & ~F.isnan(column) if isinstance(type_, (FloatType, DoubleType)) else there
 
 
-def _time(column: Column, type_: DataType, pattern: str | None) -> Column:
+def parsed_time(column: Column, type_: DataType, pattern: str | None = None) -> Column:
     """A timestamp: the column's own, by the pattern, ISO 8601, or seconds to nanoseconds since 1970 by magnitude."""
     if isinstance(type_, (TimestampType, TimestampNTZType, DateType)):
         return column.cast("timestamp")

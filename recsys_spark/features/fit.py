@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame
@@ -25,6 +28,22 @@ from recsys_spark.pipeline.stage import StageContext, StageResult
 from recsys_spark.tables.location import spark_path
 
 
+@dataclass(frozen=True)
+class Occasion:
+    """Fits that learn features, and what each may see."""
+
+    histories: DataFrame
+    """The table `histories`, with the folds of this occasion."""
+    folds: Mapping[str, tuple[int, ...]]
+    """Fit to the folds whose events it learns from."""
+    cut_times: Mapping[str, int]
+    """Fit to the end of these folds, in epoch seconds."""
+    starts: tuple[str, str] | None
+    """Start of the valid and of the test fold (ISO 8601), None where folds go by position."""
+    as_of: datetime
+    """Events at or after it are in no fold."""
+
+
 @file_errors()
 def run(context: StageContext) -> StageResult:
     """Write the directory features/<fit> of each fit, and the tables of items and users described by them.
@@ -35,22 +54,50 @@ def run(context: StageContext) -> StageResult:
     """
     config = context.config
     fits = ("select", "test", "publish") if config.evaluation.refit else ("select", "publish")
-    folds = {fit: FIT_FOLDS[fit] for fit in fits}
-    cut_times = {fit: int(context.facts("build_datasets")["cut_times"][fit]) for fit in fits}
+    told = context.facts("build_datasets")
+    assert context.as_of is not None, "fit_features reads events, so its date is known"
+    occasion = Occasion(
+        histories=context.read_table("histories"),
+        folds={fit: FIT_FOLDS[fit] for fit in fits},
+        cut_times={fit: int(told["cut_times"][fit]) for fit in fits},
+        starts=(told["valid_start"], told["test_start"]) if told["valid_start"] else None,
+        as_of=context.as_of,
+    )
+    facts = learn(context, occasion, {name: context.new_table_directory(name) for name in ITEM_TABLES})
+    for name in ITEM_TABLES:
+        context.finish_table(name)
+    directories = [context.run_directory / "features" / fit for fit in fits]
+    users = apply_users(directories, occasion.histories, context.run_directory / "item_features")
+    demographics = read_demographics(context.spark, config.demographics)
+    context.write_table("user_features", with_attributes(users, demographics))
+    return StageResult(
+        metrics={
+            f"{kind}_{fit}": float(facts[kind][fit]) for kind in ("item_vectors", "vocabulary_size") for fit in fits
+        },
+        facts=facts,
+    )
+
+
+def learn(context: StageContext, occasion: Occasion, tables: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Write the directory features/<fit> of each fit of the occasion, and the ITEM_TABLES into their folders.
+
+    Returns the facts `versions`, `cut_times`, `vocabulary_size` and `item_vectors`, each by fit.
+    """
+    config, folds = context.config, occasion.folds
     tokenizer = config.features.tokenizer
     subwords = WordPiece.from_folder(Path(tokenizer)) if tokenizer else None
     targets = tuple(EVENT_TYPES.index(name) for name in config.evaluation.target_events)
     output, scratch = context.new_directory("features"), context.new_directory("scratch")
     try:
-        items = _written(_described(context, folds), scratch / "items")
-        learned = Learned(items, context.read_table("histories"), folds, config.features, config.seed, scratch)
+        items = _written(_described(context, occasion), scratch / "items")
+        learned = Learned(items, occasion.histories, folds, config.features, config.seed, scratch)
         versions, sizes, vectors = {}, {}, {}
-        for fit in fits:
+        for fit in folds:
             item_ids, item_vectors = learned.item_vectors(fit)
             vocabulary = learned.vocabularies[fit]
             versions[fit] = FittedFeatures(
                 fit=fit,
-                cut=cut_times[fit],
+                cut=occasion.cut_times[fit],
                 folds=folds[fit],
                 targets=targets,
                 settings=config.features,
@@ -65,21 +112,15 @@ def run(context: StageContext) -> StageResult:
             ).save(output / fit)
             sizes[fit], vectors[fit] = vocabulary.size, len(item_ids)
             context.progress(f"{fit}: {vocabulary.size:,} tokens, {len(item_ids):,} items with vectors from histories")
-        directories = [output / fit for fit in fits]
-        write_items(items, directories, {name: context.new_table_directory(name) for name in ITEM_TABLES})
-        for name in ITEM_TABLES:
-            context.finish_table(name)
-        users = apply_users(directories, context.read_table("histories"), context.run_directory / "item_features")
-        demographics = read_demographics(context.spark, config.demographics)
-        context.write_table("user_features", with_attributes(users, demographics))
+        write_items(items, [output / fit for fit in folds], tables)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    facts = {"versions": versions, "cut_times": cut_times, "vocabulary_size": sizes, "item_vectors": vectors}
-    return StageResult(
-        metrics={f"item_vectors_{fit}": float(vectors[fit]) for fit in fits}
-        | {f"vocabulary_size_{fit}": float(sizes[fit]) for fit in fits},
-        facts=facts,
-    )
+    return {
+        "versions": versions,
+        "cut_times": dict(occasion.cut_times),
+        "vocabulary_size": sizes,
+        "item_vectors": vectors,
+    }
 
 
 class Learned:
@@ -151,16 +192,13 @@ class Learned:
         return top["item_index"].to_numpy().astype(np.int64), top["item_id"].to_pylist()
 
 
-def _described(context: StageContext, folds: Mapping[str, Sequence[int]]) -> DataFrame:
+def _described(context: StageContext, occasion: Occasion) -> DataFrame:
     """All items with their text and what each fit's events say of them."""
-    counts = item_counts(context.read_table("histories"), folds)
+    counts = item_counts(occasion.histories, occasion.folds)
     prices = None
     if any("price" in source.columns for source in context.config.source):
-        assert context.as_of is not None, "fit_features reads events, so its date is known"
-        facts = context.facts("build_datasets")
-        starts = (facts["valid_start"], facts["test_start"]) if facts["valid_start"] else None
-        prices = event_prices(context.read_table("clean_events"), context.as_of, starts, folds)
-    return described_items(context.read_table("items"), counts, prices, tuple(folds))
+        prices = event_prices(context.read_table("clean_events"), occasion.as_of, occasion.starts, occasion.folds)
+    return described_items(context.read_table("items"), counts, prices, tuple(occasion.folds))
 
 
 def _written(frame: DataFrame, path: Path) -> DataFrame:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -42,8 +42,8 @@ class FitInputs:
     """The whole configuration."""
     name: str
     """The recommender's name, as in `config.models`."""
-    fit: Literal["select", "test", "publish"]
-    """Which of the three fits this is."""
+    fit: str
+    """Which fit this is: select, test, publish, or backtest_<n>."""
     dataset: Path
     """The fit's dataset directory: vocabulary.parquet, matrix/, sequences/, dataset.json."""
     histories: DataFrame
@@ -55,7 +55,8 @@ class FitInputs:
     output: Path
     """The bundle directory, to be created."""
     frozen: Mapping[str, Any] = field(default_factory=dict)
-    """Facts of the `select` fit: settings that the other fits must take over; empty for `select` itself."""
+    """Facts of an earlier fit: settings that this one must take over. Empty for a fit that settles them by its own
+    train or valid window: `select`, and the fit of a backtest from which a later one takes over."""
     features: Path | None = None
     """The version directory of stage fit_features, where it was given."""
     cache: Path | None = None

@@ -67,9 +67,9 @@ def make_spec(inputs: FitInputs) -> TrainSpec:
         max_length=int(dataset["max_length"]) - 1,  # a window holds the last target too
     )
     own = {
-        "epochs": settings.epochs if inputs.fit == "select" else int(inputs.frozen["best_epoch"]),
+        "epochs": int(inputs.frozen.get("best_epoch", settings.epochs)),
         "schedule_epochs": settings.epochs,
-        "validate": inputs.fit == "select",
+        "validate": "best_epoch" not in inputs.frozen,
         "valid_repeats": inputs.config.fusion.repeats,
         "target_types": tuple(EVENT_TYPES.index(name) for name in inputs.config.evaluation.target_events),
         "use_gpu": find_gpu(inputs.spark, training.num_processes, training.gpu),

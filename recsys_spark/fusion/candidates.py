@@ -6,7 +6,7 @@ M components, C candidates of one user.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +35,20 @@ class Candidates:
     relevant_seen: npt.NDArray[np.int64]
     """[U] relevant items that the history holds."""
     mean: npt.NDArray[np.float32]
-    """[U, M] mean of each component's scores over the whole catalogue."""
+    """[U, M] mean of each component's scores over the whole catalogue; over the candidates in a cascade, as below."""
     deviation: npt.NDArray[np.float32]
     """[U, M] their standard deviation."""
     log_sum_exp: npt.NDArray[np.float32]
     """[U, M, T] log-sum-exp of the z-scores at each temperature of the search."""
     can_score: npt.NDArray[np.bool_]
     """[U, M]."""
+    events: npt.NDArray[np.int64] | None = None
+    """[U] events of each history, where segments are asked for."""
+
+    def of_users(self, users: npt.NDArray[np.bool_]) -> Candidates:
+        """The candidates of some users, given by a mask [U]."""
+        arrays = {name: value for name, value in vars(self).items() if name != "names" and value is not None}
+        return replace(self, **{name: value[users] for name, value in arrays.items()})
 
 
 class CandidateCollector:

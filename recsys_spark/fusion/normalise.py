@@ -12,6 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from recsys_spark.fusion.topk import stable_topk
+from recsys_spark.recommenders.forms import Form, mean_and_deviation, portions
+
 Method = Literal["none", "zscore", "softmax", "rank"]
 RANK_DEPTH = 200
 """Ranks are told apart down to this place; everything below counts 0 (ranking a whole catalogue costs ten products)."""
@@ -45,16 +48,21 @@ def row_statistics(scores_BI: Tensor, normaliser: Normaliser) -> RowStatistics:
     if normaliser.method in ("zscore", "softmax"):
         mean, deviation = mean_and_deviation(scores_BI)
     if normaliser.method == "softmax":
-        scaled = (scores_BI - mean) / (deviation * normaliser.temperature)
-        log_sum_exp = torch.logsumexp(scaled, dim=1, keepdim=True)
+        scale = deviation * normaliser.temperature
+        log_sum_exp = torch.empty_like(mean)
+        for rows in portions(scores_BI):
+            scaled = (scores_BI[rows] - mean[rows]).div_(scale[rows])
+            log_sum_exp[rows] = torch.logsumexp(scaled, dim=1, keepdim=True)
     return RowStatistics(mean, deviation, log_sum_exp)
 
 
-def mean_and_deviation(scores_BI: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation of each row, each [B, 1]; faster than torch.std_mean on wide rows."""
-    mean = scores_BI.mean(dim=1, keepdim=True)
-    norm = torch.linalg.vector_norm(scores_BI - mean, dim=1, keepdim=True)
-    return mean, (norm / scores_BI.shape[1] ** 0.5).clamp_min(1e-12)
+def form_statistics(form: Form, normaliser: Normaliser) -> RowStatistics:
+    """For `none` and `zscore`, which take (score - mean) / deviation: of scores that may not be written out."""
+    zero = torch.zeros(form.can_score.numel(), 1)
+    if normaliser.method == "zscore":
+        mean, deviation = form.mean_and_deviation()
+        return RowStatistics(mean, deviation, zero)
+    return RowStatistics(zero, torch.ones_like(zero), zero)
 
 
 def normalise(scores_BI: Tensor, normaliser: Normaliser, statistics: RowStatistics) -> Tensor:
@@ -64,35 +72,21 @@ def normalise(scores_BI: Tensor, normaliser: Normaliser, statistics: RowStatisti
     if normaliser.method == "zscore":
         return (scores_BI - statistics.mean) / statistics.deviation
     if normaliser.method == "softmax":
-        scaled = (scores_BI - statistics.mean) / (statistics.deviation * normaliser.temperature)
-        return torch.exp(scaled - statistics.log_sum_exp)
+        scale = statistics.deviation * normaliser.temperature
+        shares = torch.empty_like(scores_BI)
+        for rows in portions(scores_BI):
+            scaled = (scores_BI[rows] - statistics.mean[rows]).div_(scale[rows]).sub_(statistics.log_sum_exp[rows])
+            torch.exp(scaled, out=shares[rows])
+        return shares
     return reciprocal_ranks(stable_topk(scores_BI, RANK_DEPTH), scores_BI.shape[1])
+
+
+def reciprocals(depth: int) -> Tensor:
+    """[R] 1 / (offset + rank) for the ranks 1 to R."""
+    return 1.0 / (RANK_OFFSET + torch.arange(1, depth + 1, dtype=torch.float32))
 
 
 def reciprocal_ranks(top_BR: Tensor, num_items: int) -> Tensor:
     """[B, I] 1 / (offset + rank) for the items of the ranked lists `top_BR` (codes, best first), 0 for all others."""
-    values_R = 1.0 / (RANK_OFFSET + torch.arange(1, top_BR.shape[1] + 1, dtype=torch.float32))
-    return torch.zeros(top_BR.shape[0], num_items).scatter_(1, top_BR, values_R.expand_as(top_BR))
-
-
-def stable_topk(scores_BI: Tensor, k: int) -> Tensor:
-    """Codes [B, K] of the K best scores, best first; ties go to the lower code, every time and on every machine.
-
-    torch.topk alone breaks ties as it likes. Rows where the K-th score also stands below the cut are settled exactly:
-    one more item than asked for tells which rows these are.
-    """
-    k = min(k, scores_BI.shape[1])
-    values, codes = torch.topk(scores_BI, min(k + 1, scores_BI.shape[1]), dim=1)
-    tied = values[:, k] == values[:, k - 1] if values.shape[1] > k else torch.zeros(len(values), dtype=torch.bool)
-    values, codes = values[:, :k], codes[:, :k]
-    # Inside the list: sort by code, then stably by score.
-    order = torch.argsort(codes, dim=1)
-    values, codes = values.gather(1, order), codes.gather(1, order)
-    order = torch.argsort(values, dim=1, descending=True, stable=True)
-    values, codes = values.gather(1, order), codes.gather(1, order)
-    edge = values[:, -1:]
-    for row in torch.nonzero(tied).flatten().tolist():
-        above = codes[row][values[row] > edge[row]]
-        level = torch.nonzero(scores_BI[row] == edge[row]).flatten()[: k - above.numel()]
-        codes[row] = torch.cat([above, level])
-    return codes
+    values_BR = reciprocals(top_BR.shape[1]).expand(top_BR.shape)
+    return torch.zeros(top_BR.shape[0], num_items).scatter_(1, top_BR, values_BR)

@@ -29,8 +29,9 @@ def reason_text(kind: str, item: int, value: float | None, vocabulary: Vocabular
     if kind in WITHOUT_ITEM:
         when = "lately" if value is not None and value > A_WEEK else "this week"
         if kind == "trending":
-            return f"on the rise {when}"
-        return f"popular {when}" + (f" {detail}" if detail else "")
+            return f"on the rise {when}" + (f" ({detail})" if detail else "")
+        among = detail if kind == "popular_among" else f"({detail})"
+        return f"popular {when}" + (f" {among}" if detail else "")
     return "chosen by shoppers like you"
 
 

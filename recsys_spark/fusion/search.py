@@ -6,8 +6,8 @@ chosen. Legend: U users, C candidates of a user, M components, T temperatures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recsys_spark.fusion.candidates import Candidates
 from recsys_spark.fusion.normalise import RANK_DEPTH, RANK_OFFSET, Normaliser
-from recsys_spark.fusion.settings import Component, FusionSettings, Repeats
+from recsys_spark.fusion.settings import SEGMENTS, Component, FusionSettings, Repeats, Segments, segments_of
 
 TEMPERATURES = (0.3, 1.0, 3.0, 10.0)
 LAMBDAS = (0.05, 0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0)
@@ -61,6 +61,39 @@ def search_weights(candidates: Candidates, repeats: Repeats, k: int, min_gain: f
     return SearchResult(FusionSettings("weighted", settled), best, singles)
 
 
+def search_segments(
+    candidates: Candidates,
+    repeats: Repeats,
+    k: int,
+    min_gain: float,
+    for_all: FusionSettings,
+    edges: tuple[int, int],
+    min_users: int,
+) -> FusionSettings | None:
+    """The weighted fusion with weights of their own for segments of users; None where no segment gains by that.
+
+    `edges` are the numbers of events from which users are light and heavy. A segment with fewer than `min_users` users
+    with something to find, or whose own weights gain less than `min_gain` over those for all, keeps the latter.
+    """
+    assert candidates.events is not None, "the table tells the length of histories"
+    places = segments_of(torch.from_numpy(candidates.events), *edges).numpy()
+    own: dict[str, tuple[Component, ...]] = {}
+    for place, name in enumerate(SEGMENTS):
+        inside = candidates.of_users(places == place)
+        found = inside.relevant_count - (inside.relevant_seen if repeats == "drop" else 0)
+        if (found > 0).sum() < min_users:
+            continue
+        result = search_weights(inside, repeats, k, min_gain)
+        if result.ndcg >= _Table(inside, repeats, k).worth(for_all.components) + min_gain:
+            own[name] = result.settings.components
+    return replace(for_all, segments=Segments(*edges, own)) if own else None
+
+
+def recall(candidates: Candidates, repeats: Repeats, k: int, settings: FusionSettings) -> tuple[float, float]:
+    """Share of the relevant items among the candidates, and among the best K of these by a weighted sum."""
+    return _Table(candidates, repeats, k).recall(settings.components)
+
+
 @dataclass(frozen=True)
 class _Choice:
     normaliser: Normaliser
@@ -87,6 +120,7 @@ class _Table:
         self._users = users
         self._closed = torch.from_numpy(~open_[users])
         self._relevant = torch.from_numpy((candidates.relevant & open_)[users].astype(np.float32))
+        self._all = float(counts[users].sum())
         self._k = min(k, self._relevant.shape[1])
         discounts = 1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float32))
         self._discounts = discounts[: self._k]
@@ -99,6 +133,28 @@ class _Table:
         top = torch.topk(fused_UC.masked_fill(self._closed, -torch.inf), self._k, dim=1).indices
         gains = (self._relevant.gather(1, top) * self._discounts).sum(dim=1)
         return float((gains / self._ideal).mean())
+
+    def worth(self, components: Sequence[Component]) -> float:
+        """NDCG@K of a weighted sum."""
+        return self.ndcg(self._blended(components))
+
+    def recall(self, components: Sequence[Component]) -> tuple[float, float]:
+        """Relevant items among all candidates and among the best K, of all that are relevant."""
+        fused_UC = self._blended(components).masked_fill(self._closed, -torch.inf)
+        best = torch.topk(fused_UC, self._k, dim=1).indices
+        found = (float(self._relevant.sum()), float(self._relevant.gather(1, best).sum()))
+        return found[0] / self._all, found[1] / self._all
+
+    def _blended(self, components: Sequence[Component]) -> Tensor:
+        total = torch.zeros(self._closed.shape)
+        sums = torch.zeros(len(total), 1)
+        for component in components:
+            can = torch.from_numpy(
+                self._candidates.can_score[self._users, self._candidates.names.index(component.name)]
+            )
+            total += component.weight * self._normalised(component.name, component.normaliser)
+            sums += component.weight * can[:, None]
+        return total / sums.clamp_min(1e-12)
 
     def part(self, name: str, normaliser: Normaliser) -> Tensor:
         """[U, C] normalised scores, brought to the same scale for every normaliser."""

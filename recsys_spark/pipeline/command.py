@@ -5,25 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from recsys_spark.config import Config, load_config
-from recsys_spark.config.sources import SECRET
 from recsys_spark.errors import UserError
+from recsys_spark.pipeline.provenance import shown
 from recsys_spark.pipeline.runner import Outcome, Runner
 from recsys_spark.pipeline.stage import FILES, Stage
 from recsys_spark.pipeline.stages import STAGES
+from recsys_spark.promotion.decisions import Request
 
 DONE, FAULT, BAD_INPUT = 0, 1, 2
-TUNE = "tune_model"
-COVERED = "***"
+TUNE, PROMOTE, BACKTEST = "tune_model", "promote_model", "backtest_models"
+PUBLISHES = "fuse_recommendations"
+"""The stage that an evaluation alone leaves out."""
+AS_ASKED = ("promoted", "unchanged", "rolled_back", "rejected")
+"""Decisions that are no fault under --strict."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def main(job: str, argv: Sequence[str] | None = None) -> int:
         _print_line(job, "failed", started, Report("", {}, {}, {"error": f"{type(error).__name__}: see the log"}))
         return FAULT
     _print_line(job, "done", started, report)
-    return DONE
+    held_up = job == PROMOTE and arguments.strict and report.extra["decision"] not in AS_ASKED
+    return FAULT if held_up else DONE
 
 
 def _parser(job: str) -> argparse.ArgumentParser:
@@ -76,7 +80,25 @@ def _parser(job: str) -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help=_FORCE_TUNING if job == TUNE else _FORCE)
     if job == TUNE:
         parser.add_argument("--model", required=True, metavar="NAME", help="the recommender, such as gru")
+    if job == PROMOTE:
+        _add_decisions(parser)
     return parser
+
+
+def _add_decisions(parser: argparse.ArgumentParser) -> None:
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--approve", type=_said, metavar="NAME", help="approve the challenger, as NAME; needs --comment")
+    one.add_argument("--reject", type=_said, metavar="NAME", help="reject the challenger, as NAME; needs --comment")
+    one.add_argument("--rollback", action="store_true", help="back to the champion before, and its published lists")
+    parser.add_argument("--comment", type=_said, metavar="TEXT", help="why; kept with the decision")
+    parser.add_argument("--by", type=_said, metavar="NAME", help="who rolls back")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where the challenger is refused or waits")
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text.strip()
 
 
 def _day(text: str) -> date:
@@ -87,44 +109,85 @@ def _day(text: str) -> date:
 
 
 def _run(job: str, config: Config, arguments: argparse.Namespace) -> Report:
-    stage = _tuning_stage(config, arguments.model) if job == TUNE else STAGES.get(job)
+    asked = _request(arguments) if job == PROMOTE else None
+    stage = _own_stage(job, config, arguments)
     runner = Runner(config, f"recsys_spark {job}", arguments.date, force=arguments.force)
     try:
+        if asked is not None:
+            report = _promotion(runner, asked)
+            runner.prune()
+            return report
         if stage is None:
             return _run_pipeline(runner, config, arguments.force)
-        report = _report({job: runner.run(stage)})
+        report = _report({job: runner.run(stage, reuse=job == BACKTEST and not arguments.force)})
         runner.prune()
         return report
     finally:
         runner.stop()
 
 
-def _tuning_stage(config: Config, name: str) -> Stage:
-    """The search of one recommender; imported late, since the other jobs need nothing of it."""
-    from recsys_spark.tuning.search import tuning_stage
+def _own_stage(job: str, config: Config, arguments: argparse.Namespace) -> Stage | None:
+    """The stage of a job, None for the whole pipeline; what is no part of that is imported late."""
+    if job == TUNE:
+        from recsys_spark.tuning.search import tuning_stage
 
-    return tuning_stage(config, name)
+        return tuning_stage(config, arguments.model)
+    if job == BACKTEST:
+        from recsys_spark.pipeline.backtest import backtest_stage
+
+        return backtest_stage()
+    return STAGES.get(job)
 
 
 def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
     params = {"workspace": config.workspace, "models": ",".join(config.models), "fusion": config.fusion.method}
     with runner.tracker.start("run_pipeline", params=params) as parent:
-        outcomes = {name: runner.run(stage, parent, reuse=not force) for name, stage in STAGES.items()}
+        stages = {name: stage for name, stage in STAGES.items() if not (config.evaluation.only and name == PUBLISHES)}
+        outcomes = {name: runner.run(stage, parent, reuse=not force) for name, stage in stages.items()}
+        decided: dict[str, Any] = {}
+        if config.promotion.auto and PUBLISHES in outcomes:
+            outcomes[PROMOTE] = runner.run(_promotion_stage(Request()), parent, reuse=not force)
+            outcomes[PUBLISHES] = replace(outcomes[PUBLISHES], commit=runner.workspace.require(PUBLISHES))
+            decided = _decided(outcomes[PROMOTE])
         report = _report(outcomes)
         parent.log_metrics(dict(report.metrics))
         parent.log_json(shown(config), "config.json")
     runner.prune()
-    return Report(parent.run_id, report.outputs, report.metrics, report.extra)
+    return Report(parent.run_id, report.outputs, report.metrics, {**report.extra, **decided})
 
 
-def shown(config: Config) -> dict[str, Any]:
-    """The configuration as it may be read by everybody: what may be a secret is covered."""
-    content = config.model_dump(mode="json")
-    conf = content["spark"]["conf"]
-    content["spark"]["conf"] = {key: COVERED if SECRET.search(key) else value for key, value in conf.items()}
-    if content["tracking"]["uri"]:
-        content["tracking"]["uri"] = re.sub(r"//[^/@]+@", f"//{COVERED}@", content["tracking"]["uri"])
-    return content
+def _request(arguments: argparse.Namespace) -> Request:
+    """What promote_model was asked for. Raises UserError where it does not go together."""
+    person = arguments.approve or arguments.reject
+    if person and not arguments.comment:
+        raise UserError("--approve and --reject need --comment: say why, it is kept with the decision")
+    if arguments.by and not arguments.rollback:
+        raise UserError("--by says who rolls back; with --approve or --reject give the name there")
+    return Request(arguments.approve, arguments.reject, arguments.comment or "", arguments.rollback, arguments.by or "")
+
+
+def _promotion_stage(request: Request) -> Stage:
+    """The decision on the challenger; imported late, since the other jobs need nothing of it."""
+    from recsys_spark.pipeline.promote import promotion_stage
+
+    return promotion_stage(request)
+
+
+def _promotion(runner: Runner, request: Request) -> Report:
+    outcome = runner.run(_promotion_stage(request))
+    report = _report({PROMOTE: outcome})
+    lists = runner.workspace.latest(PUBLISHES)
+    outputs = dict(report.outputs)
+    if lists is not None:
+        runner.replace_views(lists)
+        outputs |= {name: str(lists.path(name)) for name in lists.tables}
+    return replace(report, outputs=outputs, extra=_decided(outcome))
+
+
+def _decided(outcome: Outcome) -> dict[str, Any]:
+    """The decision, for the job's JSON line."""
+    told = dict(outcome.commit.facts["decision"])
+    return {"decision": told.pop("action"), **told}
 
 
 def _report(outcomes: Mapping[str, Outcome]) -> Report:
@@ -169,6 +232,8 @@ _DESCRIPTIONS = {
     "train_models": "Fit every configured recommender into a bundle, for each fit, and register it.",
     "evaluate_models": "Choose the fusion on the valid window; measure every recommender and the fusion on test.",
     "fuse_recommendations": "Publish the recommendations table and register the fused model as challenger.",
+    "promote_model": "Make the challenger champion where it passes every gate; record the decision; or go back.",
+    "backtest_models": "Fit and measure everything at the earlier origins (split.backtests); publish backtest_metrics.",
     "tune_model": "Search for the settings of one recommender on the valid window; go on where a study stopped.",
     "run_pipeline": "Run every stage in order; a stage whose inputs and configuration did not change is skipped.",
 }

@@ -10,6 +10,7 @@ from recsys_spark.config import Config
 from recsys_spark.datasets.split import FIT_FOLDS
 from recsys_spark.errors import UserError
 from recsys_spark.fusion.model import FALLBACK
+from recsys_spark.pipeline.origins import OriginContext
 from recsys_spark.pipeline.stage import StageContext
 from recsys_spark.scoring.blocks import Moment
 
@@ -19,7 +20,8 @@ FitName = Literal["select", "test", "publish"]
 
 def fits_of(config: Config) -> tuple[FitName, ...]:
     """The fits that have parameters of their own; without `refit` the test fit takes those of `select`."""
-    return ("select", "test", "publish") if config.evaluation.refit else ("select", "publish")
+    reported: tuple[FitName, ...] = ("select", "test") if config.evaluation.refit else ("select",)
+    return reported if config.evaluation.only else (*reported, "publish")
 
 
 def parameters_of(fit: FitName, config: Config) -> FitName:
@@ -37,10 +39,12 @@ def moment_of(fit: FitName, context: StageContext) -> Moment:
 
 
 def model_bundles(fit: FitName, context: StageContext) -> tuple[dict[str, Path], Path]:
-    """Each configured recommender's bundle for a fit, in order; and that of the fallback.
+    """Each configured recommender's bundle for a fit, in order; and that of the fallback. At an origin, its own.
 
     Raises UserError where train_models has not fitted one of them, or not for this fit.
     """
+    if isinstance(context, OriginContext):
+        return {name: context.bundles[name] for name in context.config.models}, context.bundles[FALLBACK]
     versions = context.facts("train_models")["models"]
     source = parameters_of(fit, context.config)
     bundles = {}

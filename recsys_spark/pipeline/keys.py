@@ -17,20 +17,30 @@ from typing import Any
 from recsys_spark.config import Config
 from recsys_spark.config.sources import Files
 
-LOCKED = ("numpy", "petastorm", "pyarrow", "pyspark", "scipy", "torch")
+LOCKED = ("lightgbm", "numpy", "petastorm", "pyarrow", "pyspark", "scipy", "torch")
 """Libraries whose version can change a result."""
 
 
 def stage_key(
-    stage: str, config: Config, config_keys: Sequence[str], inputs: Mapping[str, str], as_of: str | None, sources: Any
+    stage: str,
+    config: Config,
+    config_keys: Sequence[str],
+    inputs: Mapping[str, str],
+    as_of: str | None,
+    sources: Any,
+    follows: Any = None,
 ) -> str:
-    """sha256 over the stage's name, its slice of the configuration, upstream keys, date, files, code and libraries."""
+    """sha256 over the stage's name, its slice of the configuration, upstream keys, date, files, code and libraries.
+
+    `follows` is what it depends on besides, such as who is champion.
+    """
     content = {
         "stage": stage,
         "config": {key: config_value(config, key) for key in config_keys},
         "inputs": dict(inputs),
         "as_of": as_of,
         "sources": sources,
+        "follows": follows,
         "code": code_version(),
         "libraries": library_versions(),
     }
@@ -56,6 +66,11 @@ def source_manifest(config: Config) -> list[Any]:
 def files_manifest(inputs: Sequence[Files]) -> list[Any]:
     """Path, size and time of every file; a table's content cannot be told: a nonce."""
     return [entry for files in inputs for path in files.paths for entry in _entries(files.format, path)]
+
+
+def paths_manifest(paths: Sequence[str]) -> list[Any]:
+    """The same of single files."""
+    return [entry for path in paths for entry in _entries("csv", path)]
 
 
 def _entries(format_: str, path: str) -> list[Any]:

@@ -16,7 +16,9 @@ from pyspark.sql import SparkSession
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
 from recsys_spark.pipeline.keys import source_manifest, stage_key
+from recsys_spark.pipeline.provenance import FILE, provenance
 from recsys_spark.pipeline.stage import Stage, StageContext
+from recsys_spark.promotion.ledger import rollback_pins
 from recsys_spark.session import build_session
 from recsys_spark.tables.catalog import check_database, replace_views
 from recsys_spark.tables.pointer import Commit, publish, sync_tree
@@ -77,11 +79,12 @@ class Runner:
             {name: commit.key for name, commit in inputs.items()},
             as_of.isoformat() if as_of else None,
             source_manifest(self.config) if stage.reads_source else None,
+            stage.follows(self.config, self.tracker) if stage.follows else None,
         )
         newest = self.workspace.latest(stage.name)
         if reuse and newest is not None and newest.key == key:
             log.info("%s: unchanged, kept version %d", stage.name, newest.version)
-            self._replace_views(newest)
+            self.replace_views(newest)
             return Outcome(newest, True, time.monotonic() - started)
         commit = self._run(stage, inputs, as_of, key, parent, reuse, newest.version if newest else 0)
         seconds = time.monotonic() - started
@@ -125,6 +128,7 @@ class Runner:
                 run_part=run_part,
                 force=self._force,
             )
+            tracked.log_json(provenance(self.config), FILE)
             result = stage.run(context)
             tracked.log_metrics(dict(result.metrics))
             sync_tree(context.run_directory)
@@ -141,17 +145,18 @@ class Runner:
                 as_of=as_of.isoformat() if as_of else None,
                 after=newest if stage.append_only(self.config) else None,
             )
-        self._replace_views(commit)
+        self.replace_views(commit)
         return commit
 
-    def _replace_views(self, commit: Commit) -> None:
+    def replace_views(self, commit: Commit) -> None:
         """Also for a commit that was kept: the last run may have died before it came to its views."""
         if self.config.tables.catalog and commit.tables:
             replace_views(self.spark, self.config.tables.catalog, commit)
 
     def prune(self) -> None:
-        """Remove old versions, except those that a registered alias or a kept version needs."""
-        removed = self.workspace.prune(self.config.tables.keep_versions, pinned_versions(self.tracker))
+        """Remove old versions, except those that a registered alias, an earlier champion or a kept version needs."""
+        pinned = [*pinned_versions(self.tracker), *rollback_pins(self.workspace)]
+        removed = self.workspace.prune(self.config.tables.keep_versions, pinned)
         if removed:
             log.info("removed %d old run directories", len(removed))
 

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys_spark.config import Config
+from recsys_spark.tables.links import link_tree
 from recsys_spark.tables.location import spark_path
 from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.schemas import TABLES
@@ -59,6 +60,8 @@ class Stage:
     """Do its outputs depend on the run's date."""
     append_only: Callable[[Config], bool] = never
     """Do its outputs extend those of its newest version: it then publishes as the very next version or not at all."""
+    follows: Callable[[Config, Tracker], Any] | None = None
+    """What in the registry its outputs depend on, as JSON: part of its key."""
 
 
 @dataclass
@@ -146,6 +149,12 @@ class StageContext:
             pq.write_table(schema.empty_table(), path / "empty.parquet")
         (path / "_SUCCESS").touch()
         return self._verified(name)
+
+    def link_tables(self, commit: Commit) -> None:
+        """Take over all tables of a commit of this stage, without copying them."""
+        for name, rows in commit.tables.items():
+            link_tree(commit.path(name), self._new_table(name))
+            self.tables[name] = rows
 
     def _new_table(self, name: str) -> Path:
         owner = TABLES[name].stage

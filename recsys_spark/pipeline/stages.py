@@ -8,6 +8,9 @@ from recsys_spark.events.cleaning import run as clean_events
 from recsys_spark.features.build import run as build_features
 from recsys_spark.features.fit import run as fit_features
 from recsys_spark.pipeline import evaluate, fuse, train
+from recsys_spark.pipeline.list_rules import and_rule_files
+from recsys_spark.pipeline.reported import logged_files
+from recsys_spark.pipeline.serving import followed_champion
 from recsys_spark.pipeline.stage import Stage, always
 
 
@@ -52,20 +55,25 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="train_models",
             upstream=("build_datasets", "fit_features"),
-            config_keys=("models", "recommenders", "training", "datasets", "evaluation.refit", "seed"),
+            config_keys=(
+                *("models", "recommenders", "training", "datasets"),
+                *("evaluation.refit", "evaluation.only", "seed"),
+            ),
             run=train.run,
         ),
         Stage(
             name="evaluate_models",
-            upstream=("build_features", "build_datasets", "train_models"),
-            config_keys=("models", "evaluation", "fusion", "scoring", "seed"),
+            upstream=("build_features", "build_datasets", "fit_features", "train_models"),
+            config_keys=("models", "evaluation", "fusion", "rules", "scoring", "cleaning.item_ids", "seed"),
             run=evaluate.run,
+            follows=and_rule_files(logged_files),
         ),
         Stage(
             name="fuse_recommendations",
-            upstream=("build_features", "build_datasets", "train_models", "evaluate_models"),
-            config_keys=("models", "fusion", "scoring", "evaluation"),
+            upstream=("build_features", "build_datasets", "fit_features", "train_models", "evaluate_models"),
+            config_keys=("models", "fusion", "rules", "scoring", "evaluation", "cleaning.item_ids", "seed"),
             run=fuse.run,
+            follows=and_rule_files(followed_champion),
         ),
     )
 }

@@ -6,6 +6,7 @@ on with the first recommender that is missing.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ def part(name: str, config: Config) -> Stage:
         upstream=("build_datasets", *features, *fallback),
         config_keys=(
             *(f"recommenders.{name}", "training", "datasets", "seed"),
-            *("evaluation.refit", "evaluation.target_events", "fusion.repeats"),
+            *("evaluation.refit", "evaluation.only", "evaluation.target_events", "fusion.repeats"),
         ),
         run=partial(_fit_recommender, name=name),
     )
@@ -77,9 +78,10 @@ def _item_parts(name: str, config: Config) -> tuple[str, ...]:
 
 
 def _fit_recommender(context: StageContext, name: str) -> StageResult:
-    """Bundles `select`, `publish` and, with refit, `test`; the other fits take over what `select` settled."""
+    """Bundles of `fits_of` the configuration; the other fits take over what `select` settled."""
     settings = getattr(context.config.recommenders, name).model_dump(mode="json")
     context.tracked.log_params(settings)
+    started = time.monotonic()
     facts: dict[str, dict[str, Any]] = {}
     for fit in fits_of(context.config):
         context.progress(f"{fit} fit")
@@ -90,8 +92,11 @@ def _fit_recommender(context: StageContext, name: str) -> StageResult:
         for key, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    version = _register(context, name)
-    return StageResult(metrics=metrics, facts={"fits": facts, "registered_version": version, "run_id": context.run_id})
+    metrics["seconds"] = time.monotonic() - started
+    told: dict[str, Any] = {"fits": facts, "run_id": context.run_id}
+    if "publish" in facts:
+        told["registered_version"] = _register(context, name)
+    return StageResult(metrics=metrics, facts=told)
 
 
 def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> dict[str, Any]:

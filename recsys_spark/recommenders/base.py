@@ -13,6 +13,10 @@ from torch import Tensor
 
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle
+from recsys_spark.recommenders.forms import Form, Matrix
+
+LEFT_OUT = 5
+"""The default of `Recommender.left_out`."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,12 @@ class Evidence:
     """[B, K] float32: the reason's number, NaN where there is none: days between purchases for `repurchase`, the
     half-life in days for `popular`, `trending` and `popular_among`, which name no item."""
     detail: Callable[[int, int], str] = no_detail
-    """What else is to be said of user b's item k, asked for the reasons that are given: the segment's name for
-    `popular_among`, words in common for `similar_text`; empty where there is nothing."""
+    """What else is to be said of user b's item k, asked for the reasons that are given: the place for `popular`, the
+    segment's name for `popular_among`, words in common for `similar_text`; empty where there is nothing."""
+    shares: Tensor | None = None
+    """[B, K] float32: by what share of its size |score| the recommender's score of the pair falls when all events of
+    the named item leave the history, the rest of it staying as it was: 1 where nothing is left to score by. NaN where
+    no item is named, and where the score is 0 or the recommender cannot tell. None: nowhere."""
 
 
 class Recommender(ABC):
@@ -57,6 +65,9 @@ class Recommender(ABC):
     """The name under which bundles of this class are registered in `recommenders.registry`."""
     silent_score: ClassVar[float | None] = None
     """The score of items of which the recommender has nothing to say, where it has one: such items are in no list."""
+    left_out: int = LEFT_OUT
+    """Where a score is no sum over the history: how many items, those met last, are left out of it one at a time to
+    find the evidence. 0: none, and the item most alike is named, without a share."""
 
     def __init__(self, name: str, num_items: int) -> None:
         self.name = name
@@ -66,13 +77,31 @@ class Recommender(ABC):
     def score(self, batch: UserBatch) -> Scores:
         """Scores [B, I] of every item for every user of the batch."""
 
+    def form(self, batch: UserBatch) -> Form:
+        """The scores in the form that is summed up most cheaply; equal to `score` for users who can be scored."""
+        result = self.score(batch)
+        return Matrix(result.scores, result.can_score)
+
+    def can_score(self, batch: UserBatch) -> Tensor:
+        """[B] bool: has it anything to say about the user; equals that of `score`, and may be cheaper."""
+        return self.form(batch).can_score
+
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores [B, K] float32 of the given item codes; equals `score` gathered at them, and may be cheaper."""
         return torch.gather(self.score(batch).scores, 1, items_BK)
 
+    @property
+    def item_vectors(self) -> Tensor | None:
+        """[I, D] vectors of the items, alike where their cosine is large; None where it has none."""
+        return None
+
     @abstractmethod
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Why the given items were recommended."""
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
+        """Why the given items were recommended.
+
+        `wanted_BK` [B, K] bool says for which pairs it is asked, by default for all: where evidence is costly, the
+        others get none (item -1).
+        """
 
     @abstractmethod
     def save(self, path: Path, vocabulary: Path) -> None:

@@ -39,14 +39,14 @@ class ContentItems(NeighbourItems):
         self.keywords_IW = keywords_IW
         self.text = text
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
         """Kind `similar_text`: the history item with the largest term, and keywords that both items have."""
         spoken = super().evidence(batch, items_BK)
 
         def in_common(user: int, place: int) -> str:
             return self._in_common(int(spoken.items[user, place]), int(items_BK[user, place]))
 
-        return Evidence("similar_text", spoken.items, spoken.values, in_common)
+        return Evidence("similar_text", spoken.items, spoken.values, in_common, spoken.shares)
 
     def _in_common(self, one: int, other: int) -> str:
         if one < 0:

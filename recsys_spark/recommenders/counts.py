@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
+from recsys_spark.recommenders.forms import Form, SameRow
 
 
 class Counts(Recommender):
@@ -34,16 +36,35 @@ class Counts(Recommender):
             can_score=torch.ones(batch.size, dtype=torch.bool),
         )
 
+    def form(self, batch: UserBatch) -> Form:
+        """One row for everyone."""
+        return SameRow(self.scores_I, torch.ones(batch.size, dtype=torch.bool))
+
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """The counts of the given items."""
         return self.scores_I[items_BK]
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Kind `popular` or `trending`: no item, and the half-life in days over which it is so; falling items: none."""
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
+        """Kind `popular` or `trending`: no item, and the half-life in days over which it is so; falling items: none.
+
+        The detail is the item's place among all, or how many times its usual count it has (the score is a logarithm).
+        """
         values = torch.full(items_BK.shape, self.half_life_days)
         if self.reason == "trending":
             values[self.scores_I[items_BK] <= 0] = torch.nan
-        return Evidence(kind=self.reason, items=torch.full_like(items_BK, -1), values=values)
+
+        def number(user: int, place: int) -> str:
+            score = self.scores_I[items_BK[user, place]]
+            if self.reason == "trending":
+                return f"{score.exp().item():.1f} times the usual"
+            ahead = self.num_items - int(torch.searchsorted(self._ascending, score, right=True))
+            return f"number {ahead + 1}"
+
+        return Evidence(self.reason, torch.full_like(items_BK, -1), values, number)
+
+    @cached_property
+    def _ascending(self) -> Tensor:
+        return self.scores_I.sort().values
 
     def save(self, path: Path, vocabulary: Path) -> None:
         """Write the bundle."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -20,6 +21,8 @@ from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.decayed import HistoryItems, decayed_items
+from recsys_spark.recommenders.forms import Form, ItemSide, Product
+from recsys_spark.recommenders.occlusion import shares_of
 
 CELLS_AT_ONCE = 1 << 22
 """Numbers of a portion's padded histories and normal equations: 8 bytes each."""
@@ -69,28 +72,68 @@ class Factors(Recommender):
         history = self._history(batch)
         return Scores(scores=self._solve(history) @ self.vectors_ID.T, can_score=history.known)
 
+    def form(self, batch: UserBatch) -> Form:
+        """A product of two sides."""
+        history = self._history(batch)
+        return Product(self._solve(history), self._side, history.known)
+
+    @cached_property
+    def _side(self) -> ItemSide:
+        return ItemSide(self.vectors_ID)
+
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores of the given items."""
         users_BD = self._solve(self._history(batch))
         return torch.bmm(self.vectors_ID[items_BK], users_BD[:, :, None])[:, :, 0]
 
+    @property
+    def item_vectors(self) -> Tensor:
+        """The vectors [I, D]."""
+        return self.vectors_ID
+
     def users(self, batch: UserBatch) -> Tensor:
         """User vectors [B, D]; zeros for users who cannot be scored."""
         return self._solve(self._history(batch))
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
         """Kind `because_of`: the history item j with the largest positive part (1 + alpha w_j) y_i A^-1 y_j.
 
-        The parts add up to the score. Of equals the item with the smaller code.
+        The parts add up to the score (Hu, Koren and Volinsky 2008, section 5). Of equals the item with the smaller
+        code. A depends on the history too, so leaving j out takes another amount away than its part: the share is what
+        solving again without j says. A without j is (A - reg I) - alpha w_j y_j y_j^T, whose inverse follows from that
+        of A - reg I (Sherman and Morrison 1950): one more factorisation a user, whatever the number of items named.
         """
-        items = torch.full_like(items_BK, -1)
-        for part in self._portions(self._history(batch), extra=items_BK.shape[1]):
+        items, shares = torch.full_like(items_BK, -1), torch.full(items_BK.shape, torch.nan)
+        for part in self._portions(self._history(batch), extra=4 * items_BK.shape[1]):
             wanted_bKD = self.vectors_ID[items_BK[part.users]].double()
             solved_bDK = torch.cholesky_solve(wanted_bKD.transpose(1, 2), part.cholesky_bDD)
             parts_bLK = part.weights_bL[:, :, None] * torch.bmm(part.vectors_bLD, solved_bDK)
             largest_bK, place_bK = parts_bLK.max(1)
             items[part.users] = torch.where(largest_bK > 0, part.items_bL.gather(1, place_bK), -1)
-        return Evidence("because_of", items, torch.full(items_BK.shape, float("nan")))
+            scores_bK = parts_bLK.sum(1)
+            rest_bK = self._without(part, wanted_bKD, place_bK)
+            alone_b = (part.items_bL >= 0).sum(1) == 1
+            shares[part.users] = shares_of(scores_bK, rest_bK, alone_b[:, None]).float()
+        shares.masked_fill_(items < 0, torch.nan)
+        return Evidence("because_of", items, torch.full(items_BK.shape, torch.nan), shares=shares)
+
+    def _without(self, part: Portion, wanted_bKD: Tensor, place_bK: Tensor) -> Tensor:
+        """[b, K] scores of the items with vectors `wanted` by histories without the item at the given places."""
+        eye_DD = self.reg * torch.eye(wanted_bKD.shape[2], dtype=torch.float64)
+        alone_b = (part.items_bL >= 0).sum(1) == 1  # then nothing is left, and any solvable matrix will do
+        normal_bDD = part.cholesky_bDD @ part.cholesky_bDD.transpose(1, 2) - eye_DD * ~alone_b[:, None, None]
+        factor_bDD = torch.linalg.cholesky(normal_bDD)
+        named_bKD = part.vectors_bLD.gather(1, place_bK[:, :, None].expand(-1, -1, wanted_bKD.shape[2]))
+        weight_bK = part.weights_bL.gather(1, place_bK)  # 1 + alpha w_j
+        right_bD = torch.einsum("bld,bl->bd", part.vectors_bLD, part.weights_bL)
+        right_bKD = right_bD[:, None, :] - weight_bK[:, :, None] * named_bKD
+        solved_wanted_bKD = torch.cholesky_solve(wanted_bKD.transpose(1, 2), factor_bDD).transpose(1, 2)
+        solved_named_bKD = torch.cholesky_solve(named_bKD.transpose(1, 2), factor_bDD).transpose(1, 2)
+        extra_bK = weight_bK - 1
+        across_bK = (solved_wanted_bKD * named_bKD).sum(2)
+        correction_bK = extra_bK * across_bK * (solved_named_bKD * right_bKD).sum(2)
+        lost_bK = 1 - extra_bK * (solved_named_bKD * named_bKD).sum(2)
+        return (solved_wanted_bKD * right_bKD).sum(2) + correction_bK / lost_bK
 
     def _history(self, batch: UserBatch) -> HistoryItems:
         history = decayed_items(batch, self.num_items, self.half_life_days or math.inf)

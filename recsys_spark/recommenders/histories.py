@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +110,20 @@ def ragged_batch(
         ages=torch.from_numpy(np.ascontiguousarray(ages, dtype=np.float64)),
         offsets=torch.from_numpy(offsets),
         user_index=None if user_index is None else torch.from_numpy(user_index),
+    )
+
+
+def raw_history(row: Mapping[str, Any], vocabulary: Vocabulary, now: float) -> RawHistory:
+    """A row of the `histories` table in ids, names and ages at `now` (epoch seconds), without unknown items."""
+    codes = vocabulary.codes_of_indices(np.asarray(row["items"], dtype=np.int64))
+    known = codes >= 0
+    ages = (now - np.asarray(row["times"], dtype=np.float64)) / SECONDS_A_DAY
+    return RawHistory(
+        item_ids=vocabulary.ids_of(codes[known]).to_pylist(),
+        event_types=[EVENT_TYPES[code] for code, kept in zip(row["event_types"], known, strict=True) if kept],
+        weights=np.asarray(row["weights"])[known].tolist(),
+        ages_days=np.maximum(ages[known], 0.0).tolist(),
+        user_index=row["user_index"],
     )
 
 

@@ -12,6 +12,7 @@ from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.decayed import HistoryItems, decayed_items
+from recsys_spark.recommenders.forms import Cells, Form
 from recsys_spark.recommenders.pairs import find_pairs
 
 MOST_DAYS = 1 << 16
@@ -41,6 +42,12 @@ class HistoryRules(Recommender):
         scores[history.users * self.num_items + history.items] = history.weights * self.propensity_I[history.items]
         return Scores(scores=scores.view(batch.size, self.num_items), can_score=history.known)
 
+    def form(self, batch: UserBatch) -> Form:
+        """The history's items alone."""
+        history = self._history(batch)
+        scores = history.weights * self.propensity_I[history.items]
+        return Cells(history.offsets, history.items, scores, self.num_items, history.known)
+
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores of the given items, found among the history's."""
         history = self._history(batch)
@@ -48,15 +55,19 @@ class HistoryRules(Recommender):
         padded = torch.cat([history.weights * self.propensity_I[history.items], torch.zeros(1)])
         return padded[place]  # place -1 is the padding zero
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Kind `repurchase`: the item itself where the user had it, and the median days between its purchase days."""
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
+        """Kind `repurchase`: the item itself where the user had it, and the median days between its purchase days.
+
+        It is the whole score, so its share is 1.
+        """
         wanted_BK = self._pairs(items_BK)
         keys = (batch.users * self.num_items + batch.items)[self._bought(batch)]
         had = find_pairs(keys.sort().values, wanted_BK) >= 0  # what was only viewed was not bought before
         pairs, medians = self._median_gaps(batch, wanted_BK)
         place = find_pairs(pairs, wanted_BK)
         values = torch.cat([medians, torch.full((1,), float("nan"))])[place]
-        return Evidence(kind="repurchase", items=torch.where(had, items_BK, -1), values=values)
+        shares = torch.ones(items_BK.shape).masked_fill(~had | (self.score_items(batch, items_BK) == 0), torch.nan)
+        return Evidence("repurchase", torch.where(had, items_BK, -1), values, shares=shares)
 
     def _history(self, batch: UserBatch) -> HistoryItems:
         return decayed_items(batch, self.num_items, self.half_life_days)

@@ -7,17 +7,21 @@ ten. Letters as in `batch`; I' is the number of items that a dense W covers, N t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.decayed import HistoryItems, decayed_items
+from recsys_spark.recommenders.forms import Cells, Form
 
 MOST_WEIGHT = 1.0
 """Most weight of one item in a history."""
@@ -57,6 +61,20 @@ class NeighbourItems(Recommender):
             flat.index_add_(0, first_cells.index_select(0, owner).add_(cells), terms)
         return Scores(scores=scores, can_score=history.known)
 
+    def form(self, batch: UserBatch) -> Form:
+        """The cells that the rows of W fill."""
+        history = self._history(batch)
+        entries = (history.weights.numpy(), history.items.numpy(), history.offsets.numpy())
+        filled = csr_matrix(entries, shape=(batch.size, self.num_items)) @ self._sparse
+        offsets, items = (torch.from_numpy(codes.astype(np.int64)) for codes in (filled.indptr, filled.indices))
+        return Cells(offsets, items, torch.from_numpy(filled.data), self.num_items, history.known)
+
+    @cached_property
+    def _sparse(self) -> csr_matrix:
+        """W as SciPy has it: it multiplies sparse matrices, each sum of a row once."""
+        entries = (self.similarities.numpy(), self.neighbours.numpy(), self.indptr.numpy())
+        return csr_matrix(entries, shape=(self.num_items, self.num_items))
+
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores of the given items: the terms of all others are passed over."""
         history = self._history(batch)
@@ -66,20 +84,26 @@ class NeighbourItems(Recommender):
             sums.index_add_(0, slot, terms)
         return sums[place_BK]
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Kind `bought_with`: the history item with the largest term h_uj W_ji; of equals the smaller code."""
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
+        """Kind `bought_with`: the history item with the largest term h_uj W_ji; of equals the smaller code.
+
+        The terms add up to the score, so an item's share is its term over the score.
+        """
         history = self._history(batch)
         pairs, place_BK = self._pairs(items_BK)
-        largest = torch.zeros(pairs.numel())
+        largest, sums = torch.zeros(pairs.numel()), torch.zeros(pairs.numel())
         speaker = torch.full((pairs.numel(),), -1, dtype=torch.int64)
         for slot, owner, terms in self._matching(history, pairs):
+            sums.index_add_(0, slot, terms)
             largest.scatter_reduce_(0, slot, terms, "amax")
             best = terms == largest[slot]
             first = torch.full_like(speaker, history.items.numel())
             first.scatter_reduce_(0, slot[best], owner[best], "amin")
             speaker = torch.where(first < history.items.numel(), first, speaker)
         items = torch.cat([history.items, torch.tensor([-1])])[speaker]  # speaker -1 is the last: no item
-        return Evidence("bought_with", items[place_BK], torch.full(items_BK.shape, float("nan")))
+        shares = torch.where(speaker >= 0, largest / sums.abs(), torch.nan)
+        values = torch.full(items_BK.shape, torch.nan)
+        return Evidence("bought_with", items[place_BK], values, shares=shares[place_BK])
 
     def _history(self, batch: UserBatch) -> HistoryItems:
         history = decayed_items(batch, self.num_items, self.half_life_days, MOST_WEIGHT)
@@ -179,6 +203,10 @@ class DenseItems(Recommender):
         scores[:, self.covered] = self._product(history, batch.size)
         return Scores(scores=scores, can_score=history.known)
 
+    def can_score(self, batch: UserBatch) -> Tensor:
+        """[B] bool: has the user an item that W covers."""
+        return self._history(batch).known
+
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores of the given items, from the weights between them and the history alone."""
         scores = torch.zeros(items_BK.shape)
@@ -186,13 +214,19 @@ class DenseItems(Recommender):
             scores[user] = terms.sum(0)
         return scores
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Kind `bought_with`: the history item with the largest positive term h_uj W_ji; of equals the smaller code."""
-        items = torch.full_like(items_BK, -1)
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
+        """Kind `bought_with`: the history item with the largest positive term h_uj W_ji; of equals the smaller code.
+
+        The terms add up to the score, so an item's share is its term over the score: above 1 where others speak against
+        the pair.
+        """
+        items, values = torch.full_like(items_BK, -1), torch.full(items_BK.shape, torch.nan)
+        shares = values.clone()
         for user, history, terms in self._terms(batch, items_BK):
             largest, place = terms.max(0)
             items[user] = torch.where(largest > 0, history[place], -1)
-        return Evidence("bought_with", items, torch.full(items_BK.shape, float("nan")))
+            shares[user] = torch.where(largest > 0, largest / terms.sum(0).abs(), torch.nan)
+        return Evidence("bought_with", items, values, shares=shares.masked_fill(shares.isinf(), torch.nan))
 
     def _history(self, batch: UserBatch) -> HistoryItems:
         history = decayed_items(batch, self.num_items, self.half_life_days, MOST_WEIGHT)

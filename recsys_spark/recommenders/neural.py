@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -22,7 +23,9 @@ from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.extended import PREFIX, new_items
+from recsys_spark.recommenders.forms import Form, ItemSide, Product
 from recsys_spark.recommenders.histories import SECONDS_A_DAY
+from recsys_spark.recommenders.occlusion import most_lowering
 
 USER_BLOCK = 1024
 """Users whose histories are encoded at once."""
@@ -64,6 +67,24 @@ class NeuralRecommender(Recommender):
             scores_BI[can_score_B] = self._scorer.matrix(self._users(batch, can_score_B))
         return Scores(scores_BI, can_score_B)
 
+    def form(self, batch: UserBatch) -> Form:
+        """A product of two sides, where the scorer is one."""
+        if not self._scorer.scorer.factorises:
+            return super().form(batch)
+        can_score_B = self._can_score(batch)
+        users_BD = torch.zeros(batch.size, self._side.items_ID.shape[1])
+        if bool(can_score_B.any()):
+            users_BD[can_score_B] = self._users(batch, can_score_B)
+        return Product(users_BD, self._side, can_score_B)
+
+    @cached_property
+    def _side(self) -> ItemSide:
+        return ItemSide(self._scorer.side_ID, self._scorer.biases_I)
+
+    def can_score(self, batch: UserBatch) -> Tensor:
+        """[B] bool, without encoding anybody."""
+        return self._can_score(batch)
+
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores [B, K] at the given items alone."""
         can_score_B = self._can_score(batch)
@@ -72,9 +93,21 @@ class NeuralRecommender(Recommender):
             scores_BK[can_score_B] = self._scorer.pairs(self._users(batch, can_score_B), items_BK[can_score_B])
         return scores_BK
 
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
+        """`similar`: of the `left_out` items met last, the one whose leaving out of the history lowers the score most.
+
+        Where none is left out, and where users are a table, so that histories say nothing of the score, it is the item
+        most alike, without a share.
+        """
+        if self.composition.num_users or not self.left_out:
+            return self._most_alike(batch, items_BK)
+        asked_BK = torch.ones(items_BK.shape, dtype=torch.bool) if wanted_BK is None else wanted_BK
+        named_BK, shares_BK = most_lowering(self, batch, items_BK, asked_BK, self.composition.max_length, self.left_out)
+        return Evidence("similar", named_BK, torch.full(items_BK.shape, torch.nan), shares=shares_BK)
+
     @torch.no_grad()
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """`similar`: of the last L items of the history the one whose vector has the largest cosine with the item's."""
+    def _most_alike(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
+        """Of the last L items of the history the one whose vector has the largest cosine with the item's."""
         tokens_BL, _ = last_tokens(batch, self.composition.max_length)
         if tokens_BL.shape[1] == 0:
             return Evidence("similar", torch.full(items_BK.shape, -1), torch.full(items_BK.shape, torch.nan))
@@ -85,6 +118,11 @@ class NeuralRecommender(Recommender):
         best_BK, places_BK = cosines_BKL.max(dim=2)
         codes_BK = torch.gather(tokens_BL, 1, places_BK) - 1  # all padding: every place holds token 0, code -1
         return Evidence("similar", codes_BK, torch.where(codes_BK >= 0, best_BK, torch.nan))
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """The vectors [I, D]."""
+        return self._scorer.vectors_ID[1:]
 
     def extended(self, content: Content) -> NeuralRecommender:
         """The recommender over its items and further ones that it knows by content alone; their codes come after.

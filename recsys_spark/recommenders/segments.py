@@ -46,14 +46,20 @@ class SegmentCounts(Recommender):
         """The shares of the given items."""
         return self.shares_SI[self.segmenter.of(batch)[:, None], items_BK]
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
-        """Kind `popular_among`: no item, the half-life in days, and the segment in words."""
-        names = [self.names[segment] for segment in self.segmenter.of(batch).tolist()]
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
+        """Kind `popular_among`: no item, the half-life in days, the segment in words and the item's share of it."""
+        segments_B = self.segmenter.of(batch)
+        names = [self.names[segment] for segment in segments_B.tolist()]
+
+        def among(user: int, place: int) -> str:
+            share = self.shares_SI[segments_B[user], items_BK[user, place]].item()
+            return f"{names[user]} ({100 * share:.2g}% of what they choose)" if names[user] else ""
+
         return Evidence(
             kind="popular_among",
             items=torch.full_like(items_BK, -1),
             values=torch.full(items_BK.shape, self.half_life_days),
-            detail=lambda user, place: names[user],
+            detail=among,
         )
 
     def save(self, path: Path, vocabulary: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.fusion.model import FusedModel
+from recsys_spark.fusion.settings import FusionSettings
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.histories import HistoryBlock
 from recsys_spark.session import total_cores
@@ -34,10 +35,14 @@ class UserBlock:
 
 
 def user_blocks(
-    batches: Iterable[pa.RecordBatch], model: FusedModel, moment: Moment, block_bytes: int
+    batches: Iterable[pa.RecordBatch],
+    model: FusedModel,
+    moment: Moment,
+    block_bytes: int,
+    tried: Sequence[FusionSettings] = (),
 ) -> Iterator[UserBlock]:
-    """Blocks of users from a task's record batches of the `histories` table."""
-    step = model.users_in_block(block_bytes)
+    """Blocks of users from a task's record batches of the `histories` table; `tried` are fused besides the model's."""
+    step = model.users_in_block(block_bytes, tried)
     for record in batches:
         for start in range(0, record.num_rows, step):
             rows = record.slice(start, step)

@@ -9,7 +9,6 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from torch import Tensor
 
-from recsys_spark.fusion.blend import blend
 from recsys_spark.fusion.explain import Ranked
 from recsys_spark.fusion.model import FusedModel
 from recsys_spark.fusion.settings import FusionSettings, Repeats
@@ -28,17 +27,20 @@ def evaluation_rows(
     k: int,
     block_bytes: int,
     singles: bool = True,
+    ruled: Mapping[str, str] | None = None,
 ) -> DataFrame:
     """Columns model, repeats, user_id, rank, item_id, score, for each mode of repeats.
 
     `fusions` names settings to try besides the recommenders themselves. Every recommender scores a user once, whatever
-    the number of fusions and modes. A user whom a recommender cannot score gets no list from it.
+    the number of fusions and modes. A user whom a recommender cannot score gets no list from it. `ruled` names the
+    fusions whose lists under the model's business rules are made too, each with the name of these lists.
     """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         fused = model.load()
-        for block in user_blocks(batches, fused, moment, block_bytes):
-            yield from _block_rows(block, fused, fusions, modes, k, singles)
+        tried = [setting for settings in fusions.values() for setting in settings.values()]
+        for block in user_blocks(batches, fused, moment, block_bytes, tried):
+            yield from _block_rows(block, fused, fusions, modes, k, singles, ruled or {})
 
     return histories.mapInArrow(score, SCHEMA)
 
@@ -50,6 +52,7 @@ def _block_rows(
     modes: Sequence[Repeats],
     k: int,
     singles: bool,
+    ruled: Mapping[str, str],
 ) -> Iterator[pa.RecordBatch]:
     records: list[pa.RecordBatch] = []
 
@@ -62,9 +65,14 @@ def _block_rows(
 
     tried = [(name, mode) for name in fusions for mode in modes]
     settings = [fusions[name][mode] for name, mode in tried]
-    blends = blend(fused.recommenders, settings, block.batch, fused.fallback, observe if singles else None)
+    blends = fused.blends(settings, block.batch, observe if singles else None)
     for (name, mode), result in zip(tried, blends, strict=True):
-        ranked = fused.top(result.fused, block.batch, k, mode, fused.silent_score(fusions[name][mode]))
+        silent_score = fused.silent_score(fusions[name][mode])
+        if name in ruled:
+            lists = fused.ruled(result.fused.clone(), block.batch, k, mode, silent_score)
+            ranked = Ranked(lists.items, lists.scores)
+            records.append(_record(ruled[name], mode, block, fused, ranked, (ranked.items >= 0).numpy()))
+        ranked = fused.top(result.fused, block.batch, k, mode, silent_score)
         records.append(_record(name, mode, block, fused, ranked, (ranked.items >= 0).numpy()))
     yield from records
 

@@ -120,8 +120,29 @@ TABLES: dict[str, Table] = {
         Table(
             "evaluation_metrics",
             "evaluate_models",
-            "model string, repeats string, metric string, k int, value double, users bigint",
+            "model string, repeats string, metric string, k int, value double, low double, high double, users bigint",
             ("model", "repeats", "metric", "k"),
+        ),
+        Table(
+            "evaluation_segments",
+            "evaluate_models",
+            "model string, repeats string, dimension string, segment string, metric string, k int, value double, "
+            "low double, high double, users bigint",
+            ("model", "repeats", "dimension", "segment", "metric", "k"),
+        ),
+        Table(
+            "evaluation_comparisons",
+            "evaluate_models",
+            "model string, against string, repeats string, metric string, k int, difference double, low double, "
+            "high double, p_value double, users bigint",
+            ("model", "against", "repeats", "metric", "k"),
+        ),
+        Table(
+            "backtest_metrics",
+            "backtest_models",
+            "origin int, valid_start timestamp, valid_end timestamp, model string, repeats string, metric string, "
+            "k int, value double, low double, high double, users bigint",
+            ("origin", "model", "repeats", "metric", "k"),
         ),
         Table(
             "recommendations",
@@ -129,6 +150,21 @@ TABLES: dict[str, Table] = {
             "user_id string, rank int, item_id string, score float, reason string, components map<string,float>, "
             "model_version string, run_id string, generated_at timestamp",
             ("user_id", "rank"),
+        ),
+        Table(
+            "exposures",
+            "fuse_recommendations",
+            "user_id string, rank int, item_id string, propensity double, policy string, run_id string, "
+            "generated_at timestamp",
+            ("user_id", "rank"),
+        ),
+        Table(
+            "promotions",
+            "promote_model",
+            "decision_id string, decided_at timestamp, action string, model string, challenger string, "
+            "champion string, passed boolean, gates string, approved_by string, comment string, lineage string, "
+            "run_id string",
+            ("decision_id",),
         ),
     )
 }

@@ -76,6 +76,10 @@ class Workspace:
             raise UserError(f"workspace {self.root}: nothing published by {job}; run jobs/{job}.py first")
         return commit
 
+    def history(self, stage: str) -> list[Commit]:
+        """All committed versions of a stage that were kept, oldest first."""
+        return commits(self.stage_directory(stage), stage)
+
     def version(self, stage: str, version: int) -> Commit:
         """A certain committed version. Raises UserError where it was removed."""
         for commit in commits(self.stage_directory(stage), stage):

@@ -34,7 +34,7 @@ from recsys_spark.tracking.runs import TrackedRun, Tracker, code_tags
 PREFIX = "recsys-"
 PIN = "stage."
 """A version tagged `stage.build_datasets = 3` needs version 3 of build_datasets to be kept."""
-REQUIRED = ("mlflow", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "scipy", "torch")
+REQUIRED = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "scipy", "torch")
 """What loading a registered model takes: no Spark."""
 
 

@@ -147,6 +147,14 @@ class Tracker:
             raise UserError(f"run {run_id}: not found in {self.uri}; run the pipeline again with --force") from None
         return TrackedRun(self.client, run_id, owned=False)
 
+    def metric_history(self, run_id: str, name: str) -> list[tuple[int, float]]:
+        """The points (step, value) of a run's metric in the order in which they were logged; none where it has none."""
+        try:
+            points = self.client.get_metric_history(run_id, name)
+        except MlflowException:  # the run was deleted
+            return []
+        return [(int(point.step), float(point.value)) for point in sorted(points, key=lambda each: each.timestamp)]
+
     @property
     def ui_command(self) -> str:
         """The shell command that opens MLflow's pages on these runs."""

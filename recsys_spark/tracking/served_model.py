@@ -20,10 +20,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from recsys_spark.errors import UserError
-from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.fusion.model import FusedModel, RawHistory
+from recsys_spark.recommenders.histories import raw_history
 
-SECONDS_A_DAY = 86400.0
 MOST_ITEMS = 1000
 """Longest list that may be asked for."""
 EMPTY = RawHistory(item_ids=())
@@ -79,21 +78,7 @@ class ServedModel(PythonModel):
             columns=["user_id", "user_index", "items", "event_types", "weights", "times"],
             filter=ds.field("user_id").isin(pa.array(users)),
         )
-        return {row["user_id"]: self._raw(row) for row in table.to_pylist()}
-
-    def _raw(self, row: Mapping[str, Any]) -> RawHistory:
-        """A row of the histories table in ids, names and ages; items that the model does not know are left out."""
-        codes = self.model.vocabulary.codes_of_indices(np.asarray(row["items"], dtype=np.int64))
-        known = codes >= 0
-        ages = (self.as_of - np.asarray(row["times"], dtype=np.float64)) / SECONDS_A_DAY
-        types = [EVENT_TYPES[code] for code, kept in zip(row["event_types"], known, strict=True) if kept]
-        return RawHistory(
-            item_ids=self.model.vocabulary.ids_of(codes[known]).to_pylist(),
-            event_types=types,
-            weights=np.asarray(row["weights"])[known].tolist(),
-            ages_days=np.maximum(ages[known], 0.0).tolist(),
-            user_index=row["user_index"],
-        )
+        return {row["user_id"]: raw_history(row, self.model.vocabulary, self.as_of) for row in table.to_pylist()}
 
 
 def _checked_params(params: Mapping[str, Any]) -> tuple[int, str | None]:

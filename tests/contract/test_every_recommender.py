@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 
 import numpy as np
@@ -75,6 +76,9 @@ def test_popularity_is_the_decayed_count_of_each_item(shop):
     expected = torch.tensor([counts[code] for code in range(ITEMS)])
     torch.testing.assert_close(scores, expected.repeat(2, 1))
     assert scores[0].argmax().item() == shop.codes([MOST_POPULAR])[0]
+    third = sorted(counts, key=counts.get, reverse=True)[2]
+    evidence = shop.recommender("popularity").evidence(shop.batch([0]), torch.tensor([[third]]))
+    assert evidence.detail(0, 0) == "number 3"
 
 
 def test_trending_is_the_recent_count_against_what_the_long_run_foretells(shop):
@@ -91,6 +95,9 @@ def test_trending_is_the_recent_count_against_what_the_long_run_foretells(shop):
     assert scores[0].argmax().item() == shop.codes([MOST_POPULAR])[0]
     falling = scores[0].argmin()[None, None]
     assert recommender.evidence(shop.batch([0]), falling).values.isnan().all()  # no reason to name
+    best = scores[:1].argmax(1)[:, None]
+    times = math.exp(expected[best.item()].item())
+    assert recommender.evidence(shop.batch([0]), best).detail(0, 0) == f"{times:.1f} times the usual"
 
 
 def test_segment_popularity_is_the_share_among_buyers_of_the_category_drawn_to_that_among_all(shop):
@@ -104,7 +111,11 @@ def test_segment_popularity_is_the_share_among_buyers_of_the_category_drawn_to_t
     scores = recommender.score(shop.batch([2, 7, -1])).scores
     torch.testing.assert_close(scores, torch.stack([drawn[2], drawn[3], among_all]).float())
     evidence = recommender.evidence(shop.batch([2, -1]), torch.zeros(2, 1, dtype=torch.int64))
-    assert [evidence.detail(user, 0) for user in (0, 1)] == ["among buyers of garden", ""]
+    share = f"{100 * drawn[2][0].item():.2g}%"
+    assert [evidence.detail(user, 0) for user in (0, 1)] == [
+        f"among buyers of garden ({share} of what they choose)",
+        "",
+    ]
 
 
 def test_content_knn_names_words_in_common(shop):
@@ -174,6 +185,16 @@ def test_scores_of_given_items_are_those_of_the_whole_row(shop, name):
 
 
 @every_recommender
+def test_the_form_for_sums_holds_the_same_scores(shop, name):
+    recommender = shop.recommender(name)
+    for users in ([5, -1, 0, 17], [-1], []):
+        batch = shop.batch(users)
+        result, form = recommender.score(batch), recommender.form(batch)
+        torch.testing.assert_close(form.matrix_BI, result.scores * result.can_score[:, None], **TOLERANCE)
+        assert form.can_score.tolist() == result.can_score.tolist()
+
+
+@every_recommender
 def test_the_caller_may_write_into_scores(shop, name):
     recommender, batch = shop.recommender(name), shop.batch([5, 6])
     scores = recommender.score(batch).scores
@@ -231,21 +252,55 @@ def test_evidence_names_items_of_the_history(shop, name):
     assert name in COUNTS or (evidence.items[0] >= 0).any()
 
 
-@pytest.mark.parametrize("name", ["item_knn", "content_knn", "ease"])
+def score_without(recommender, batch, code, item):
+    """The score [1, 1] of an item for the batch's only user without all events of another."""
+    keep = batch.items != code
+    size = torch.tensor([0, int(keep.sum())])
+    parts = (batch.items, batch.event_types, batch.weights, batch.ages)
+    return recommender.score_items(type(batch)(*(part[keep] for part in parts), size), item).item()
+
+
+@pytest.mark.parametrize("name", ["item_knn", "content_knn", "ease", *NEURAL])
 def test_taking_the_named_evidence_out_of_the_history_lowers_the_score_the_most(shop, name):
     recommender, batch = shop.recommender(name), shop.batch([5])
+    recommender.left_out = 20  # all
     item = recommender.score(batch).scores.topk(1).indices
     named = recommender.evidence(batch, item).items.item()
+    recent = batch.items[-20:].unique().tolist()  # datasets.max_length events
+    losses = {code: score_without(recommender, batch, code, item) for code in recent}
+    assert losses[named] == pytest.approx(min(losses.values()), abs=1e-5)
 
-    def score_without(code):
-        keep = batch.items != code
-        size = torch.tensor([0, int(keep.sum())])
-        parts = (batch.items, batch.event_types, batch.weights, batch.ages)
-        rest = type(batch)(*(part[keep] for part in parts), size)
-        return recommender.score_items(rest, item).item()
 
-    losses = {code: score_without(code) for code in batch.items.unique().tolist()}
-    assert min(losses, key=losses.get) == named
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in COUNTS])
+def test_without_the_named_evidence_the_score_falls_by_the_share_that_was_stated(shop, name):
+    recommender, batch = shop.recommender(name), shop.batch([5, -1, 6])
+    items = recommender.score(batch).scores.topk(4).indices
+    evidence = recommender.evidence(batch, items)
+    assert evidence.shares[1].isnan().all()
+    stated = 0
+    for row in (0, 2):
+        alone = batch.rows(row, row + 1)
+        for place in range(4):
+            named, share = evidence.items[row, place].item(), evidence.shares[row, place].item()
+            assert (named >= 0) == (share == share)
+            if named >= 0:
+                item = items[row, place][None, None]
+                score = recommender.score_items(alone, item).item()
+                rest = score_without(recommender, alone, named, item)
+                assert rest == pytest.approx(score - share * abs(score), rel=1e-3, abs=1e-4)
+                stated += 1
+    assert stated >= 4
+
+
+@pytest.mark.parametrize("name", ["als", "gru", "item_knn"])
+def test_evidence_of_a_pair_does_not_depend_on_what_else_is_asked(shop, name):
+    recommender, batch = shop.recommender(name), shop.batch([5, -1, 6, 7])
+    items = recommender.score(batch).scores.topk(3).indices
+    whole = recommender.evidence(batch, items)
+    wanted = torch.tensor([[True, False, False], [True, True, True], [False, False, True], [False, False, False]])
+    some = recommender.evidence(batch, items, wanted)
+    assert some.items[wanted].equal(whole.items[wanted])
+    torch.testing.assert_close(some.shares[wanted], whole.shares[wanted], equal_nan=True, **TOLERANCE)
 
 
 @every_recommender

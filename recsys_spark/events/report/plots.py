@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,21 +9,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from recsys_spark.config.quality import NULLABLE
 from recsys_spark.events.report.counts import EARLY, MAX_DELAY
 from recsys_spark.events.types import EVENT_TYPES
+from recsys_spark.reporting.figures import FONT, legend, new_figure, plain, png
 
 MAX_STEPS = 400
 """Days that are drawn one by one; a longer time is drawn by weeks, or by as many weeks as it takes."""
-SHOWN_REASONS, SHOWN_CHARACTERS = 12, 36
-WIDTH, FONT = 6.0, 9
-"""Inches and points: narrow enough that the letters can be read where a phone shrinks the picture."""
+SHOWN_REASONS = 12
 CLEAN, DUPLICATE, REJECTED = "#0f766e", "#d97706", "#b91c1c"
 TYPE_COLOURS = dict(zip(EVENT_TYPES, ("#94a3b8", "#38bdf8", "#6366f1", "#f59e0b", "#0f766e", "#db2777"), strict=True))
 STACKED = (*EVENT_TYPES[1:], EVENT_TYPES[0])
@@ -77,7 +72,7 @@ def steps(report: Report) -> Steps | None:
 
 def volume(over: Steps) -> bytes:
     """Clean rows and duplicates above, rejected rows on a scale of their own below."""
-    figure = _figure(3.9)
+    figure = new_figure(3.9)
     axes = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     clean = over.sums(lambda day: day["clean"])
     duplicates = over.sums(lambda day: day["duplicates"])
@@ -86,20 +81,20 @@ def volume(over: Steps) -> bytes:
     _stack(axes[1], over, {"rejected": rejected}, {"rejected": REJECTED})
     for panel in axes:
         panel.yaxis.set_major_formatter(_counts())
-    return _png(figure)
+    return png(figure)
 
 
 def reasons(report: Report) -> bytes:
     """The most frequent reasons for a row's rejection."""
     shown = list(report["rejects_by_reason"].items())[:SHOWN_REASONS]
-    figure = _figure(0.8 + 0.28 * len(shown))
+    figure = new_figure(0.8 + 0.28 * len(shown))
     axes = figure.subplots()
     bars = axes.barh([plain(name) for name, _ in shown], [count for _, count in shown], color=REJECTED, height=0.6)
     axes.bar_label(bars, [f"{count:,}" for _, count in shown], padding=4, fontsize=FONT)
     axes.invert_yaxis()
     axes.margins(x=0.18)
     axes.xaxis.set_major_formatter(_counts())
-    return _png(figure)
+    return png(figure)
 
 
 def type_mix(over: Steps) -> bytes:
@@ -107,18 +102,18 @@ def type_mix(over: Steps) -> bytes:
     counts = {name: over.sums(lambda day, name=name: day["event_types"].get(name, 0)) for name in STACKED}  # type: ignore[misc]
     counts = {name: values for name, values in counts.items() if values.any()}
     total = sum(counts.values(), np.zeros(len(over.edges) - 1))
-    figure = _figure(2.5)
+    figure = new_figure(2.5)
     axes = figure.subplots()
     _stack(axes, over, {name: _ratio(values, total, 0.0) for name, values in counts.items()}, TYPE_COLOURS)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    return _png(figure)
+    return png(figure)
 
 
 def null_shares(over: Steps) -> bytes:
     """The share of clean rows without a quantity, price or order over time; gaps where there are no rows."""
     clean = over.sums(lambda day: day["clean"])
-    figure = _figure(2.5)
+    figure = new_figure(2.5)
     axes = figure.subplots()
     for name in NULLABLE:
         nulls = over.sums(lambda day, name=name: day["clean"] * day["null_shares"][name])  # type: ignore[misc]
@@ -128,8 +123,8 @@ def null_shares(over: Steps) -> bytes:
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     _dates(axes, over)
-    _legend(axes)
-    return _png(figure)
+    legend(axes)
+    return png(figure)
 
 
 def delays(report: Report) -> bytes:
@@ -138,7 +133,7 @@ def delays(report: Report) -> bytes:
     names = {EARLY: "before", MAX_DELAY: f"{MAX_DELAY}+"}
     total = sum(counts.values())
     shares = [count / total for count in counts.values()]
-    figure = _figure(2.2)
+    figure = new_figure(2.2)
     axes = figure.subplots()
     colours = [CLEAN if delay == 0 else DUPLICATE for delay in counts]
     bars = axes.bar([names.get(delay, str(delay)) for delay in counts], shares, color=colours, width=0.7)
@@ -149,25 +144,18 @@ def delays(report: Report) -> bytes:
     axes.set_xlim(-0.6, max(len(counts), 5) - 0.4)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set_xlabel("days from event to arrival", fontsize=FONT)
-    return _png(figure)
+    return png(figure)
 
 
 def hours(report: Report) -> bytes:
     """Clean rows by hour of the day."""
-    figure = _figure(2.0)
+    figure = new_figure(2.0)
     axes = figure.subplots()
     axes.bar(range(24), report["events_by_hour"], color=CLEAN, width=0.8)
     axes.set_xticks(range(0, 24, 3), [f"{hour:02d}:00" for hour in range(0, 24, 3)])
     axes.set_xlim(-0.7, 23.7)
     axes.yaxis.set_major_formatter(_counts())
-    return _png(figure)
-
-
-def plain(text: str) -> str:
-    """Text as matplotlib draws it letter by letter: on one line, cut, and no dollar sign that starts a formula."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    cut = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[: SHOWN_CHARACTERS - 1]}…"
-    return cut.replace("$", r"\$")
+    return png(figure)
 
 
 def _stack(axes: Axes, over: Steps, layers: Mapping[str, NDArray[np.float64]], colours: Mapping[str, str]) -> None:
@@ -178,7 +166,7 @@ def _stack(axes: Axes, over: Steps, layers: Mapping[str, NDArray[np.float64]], c
         below = below + values
     axes.set_ylim(bottom=0)
     _dates(axes, over)
-    _legend(axes)
+    legend(axes)
 
 
 def _dates(axes: Axes, over: Steps) -> None:
@@ -191,32 +179,9 @@ def _dates(axes: Axes, over: Steps) -> None:
     axes.xaxis.get_offset_text().set_fontsize(FONT)
 
 
-def _legend(axes: Axes) -> None:
-    columns = max(1, len(axes.get_legend_handles_labels()[1]))
-    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2}
-    axes.legend(**place, ncols=columns, frameon=False, fontsize=FONT, handlelength=1, columnspacing=1.2)
-
-
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], of_nothing: float) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.full(whole.shape, of_nothing), where=whole > 0)
 
 
 def _counts() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:,.0f}" if value == round(value) else "")
-
-
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=FONT)
-    written = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in letters that the font lacks
-        figure.savefig(written, dpi=140, format="png")
-    return written.getvalue()

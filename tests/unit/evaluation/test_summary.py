@@ -36,8 +36,21 @@ def root(tmp_path):
     histories = [{"user_id": "anna", "items": [1, 2, 1], "times": [0, DAY, 2 * DAY]}]
     commit(tmp_path, "build_datasets", histories=histories)
     metrics = [
-        {"model": model, "repeats": repeats, "metric": "ndcg", "k": 10, "value": value, "users": 7}
-        for model, repeats, value in (("gru", "allow", 0.25), ("fused", "allow", 0.5), ("fused", "drop", 0.125))
+        {
+            "model": model,
+            "repeats": repeats,
+            "metric": "ndcg",
+            "k": 10,
+            "value": value,
+            "low": low,
+            "high": 0.75,
+            "users": 7,
+        }
+        for model, repeats, value, low in (
+            ("gru", "allow", 0.25, None),
+            ("fused", "allow", 0.5, 0.375),
+            ("fused", "drop", 0.125, None),
+        )
     ]
     commit(tmp_path, "evaluate_models", evaluation_metrics=metrics)
     lists = [
@@ -59,7 +72,7 @@ def test_metrics_lists_reasons_paths_and_the_command_are_shown(root, capsys):
     code, output = summarise(root, capsys)
     assert code == 0
     shown = [
-        "0.5000",
+        "0.5000 (0.3750-0.7500)",
         "0.2500",
         "0.1250",
         "7 users",
@@ -71,6 +84,12 @@ def test_metrics_lists_reasons_paths_and_the_command_are_shown(root, capsys):
     assert [text for text in shown if text not in output.out] == []
     assert output.out.index("fused") < output.out.index("gru")
     assert f"mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db" in output.out
+
+
+def test_the_report_of_the_evaluation_is_named_where_there_is_one(root, capsys):
+    [run] = (root / "stages" / "evaluate_models" / "runs").iterdir()
+    (run / "report.html").write_text("<!doctype html>")
+    assert str(run / "report.html") in summarise(root, capsys)[1].out
 
 
 def test_last_events_are_distinct_and_newest_first(root):

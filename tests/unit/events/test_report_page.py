@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
 from datetime import date, timedelta
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -14,8 +12,9 @@ from recsys_spark.config.quality import Quality
 from recsys_spark.events.report.drift import drift
 from recsys_spark.events.report.expectations import violations
 from recsys_spark.events.report.page import report_page
-from recsys_spark.events.report.plots import MAX_STEPS, plain, steps
+from recsys_spark.events.report.plots import MAX_STEPS, steps
 from recsys_spark.events.report.report import Oddities, RunFacts, build_report
+from tests.page import Page
 
 EVIL = "<script>alert('x')</script>&\"$\\bad{$"
 
@@ -32,29 +31,6 @@ def a_report(days: int = 31, gap: int = 1, **facts: Any) -> dict[str, Any]:
     facts.pop("reason", None)
     run = {"rows_in": 11 * days, "items": 3, "first": 0, "newest": 10**15}
     return build_report(counts, rejects, RunFacts(**{**run, **facts}))
-
-
-class Page(HTMLParser):
-    """What a browser would make of it."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, Mapping[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def page_of(report: dict[str, Any], **about: str) -> Page:
@@ -148,8 +124,3 @@ def test_days_without_rows_are_empty_steps() -> None:
     over = steps(a_report(2, 3))
     assert over is not None
     np.testing.assert_array_equal(over.sums(lambda day: day["clean"]), [10, 0, 0, 10])
-
-
-def test_a_name_is_drawn_letter_by_letter() -> None:
-    assert plain("a$b\n") == r"a\$b "
-    assert plain("x" * 50) == "x" * 35 + "…"

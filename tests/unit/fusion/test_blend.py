@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from recsys_spark.fusion.blend import blend
 from recsys_spark.fusion.normalise import Normaliser, normalise, row_statistics, stable_topk
-from recsys_spark.fusion.settings import Component, FusionSettings, average
+from recsys_spark.fusion.settings import Component, FusionSettings, Segments, average
 from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 
@@ -30,7 +31,7 @@ class Fixed(Recommender):
         self.calls += 1
         return Scores(self.table.clone() * self.can[:, None], self.can)
 
-    def evidence(self, batch: UserBatch, items_BK: Tensor) -> Evidence:
+    def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
         return Evidence("popular", torch.full_like(items_BK, -1), torch.full(items_BK.shape, torch.nan))
 
     def save(self, path: Path, vocabulary: Path) -> None:
@@ -104,9 +105,9 @@ def test_parts_times_weights_add_up_to_the_fused_score(method: str) -> None:
     batch = users(3)
     [result] = blend(made, [setting(a=(0.4, method), b=(0.6, "zscore"))], batch, None)
     items = stable_topk(result.fused, 20)
-    parts = [block.parts(made[block.component.name], batch, items) for block in result.blocks]
-    total = sum(part * result.weights[:, m, None] for m, part in enumerate(parts))
-    assert torch.allclose(total, result.fused.gather(1, items), atol=1e-5)
+    parts = result.parts(made, batch, items)
+    assert torch.equal(parts.isnan(), (result.weights == 0)[:, None, :].expand_as(parts))
+    assert torch.allclose(parts.nansum(dim=2), result.fused.gather(1, items), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["none", "zscore", "softmax", "rank"])
@@ -135,3 +136,27 @@ def test_ties_break_the_same_way_in_large_rows_of_equal_scores() -> None:
     scores = torch.randint(0, 5, (20, 5000), generator=generator).float()
     expected = torch.argsort(scores, dim=1, descending=True, stable=True)[:, :100]
     assert torch.equal(stable_topk(scores, 100), expected)
+
+
+def test_segments_are_fused_by_their_own_components_each() -> None:
+    tables = {"a": torch.cat([A, A]), "b": torch.cat([B, B])}
+    made = {name: Fixed(name, table, [True, True, True, False]) for name, table in tables.items()}
+    histories = torch.tensor([0, 1, 4, 4, 6], dtype=torch.int64)  # 1, 3, 0 and 2 events
+    batch = UserBatch(torch.zeros(6).long(), torch.zeros(6).long(), torch.zeros(6), torch.zeros(6), histories)
+    heavy = (Component("b", 1.0, Normaliser("none")),)
+    light = (Component("a", 0.5, Normaliser("none")), Component("b", 0.5, Normaliser("zscore")))
+    plain = setting(a=(1.0, "none"))
+    parted = replace(plain, segments=Segments(1, 3, {"light": light, "heavy": heavy}))
+    popular = Fixed("popularity", torch.tensor([[5.0, 4.0, 3.0, 2.0]] * 4), [True] * 4)
+    [result] = blend(made, [parted], batch, popular)
+    zscores = (B[0] - 3) / 12.5**0.5  # by hand, as above
+    assert torch.allclose(result.fused[0], 0.5 * A[0] + 0.5 * zscores)
+    assert torch.allclose(result.fused[1], B[1])
+    assert torch.allclose(result.fused[2], A[0])
+    assert torch.allclose(result.fused[3], popular.table[0])
+    assert result.names == ("a", "b")
+    assert result.weights.tolist() == [[0.5, 0.5], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
+    items = torch.tensor([[0, 1]] * 4)
+    parts = result.parts(made, batch, items)
+    assert torch.allclose(parts.nansum(dim=2)[:3], result.fused.gather(1, items)[:3], atol=1e-6)
+    assert torch.equal(parts[:, 0].isnan(), result.weights == 0)

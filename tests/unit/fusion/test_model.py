@@ -55,7 +55,7 @@ def test_users_without_history_get_the_popular_list_also_where_popularity_takes_
     model = saved(bundles, tmp_path / "model", ["repurchase"], single("repurchase"))
     [known, unknown] = model.recommend_histories([RawHistory(["ale"]), RawHistory([])], k=3)
     assert [row.item_id for row in unknown] == ["dates", "cheese", "bread"]
-    assert {row.reason for row in unknown} == {"popular this week"}
+    assert [row.reason for row in unknown] == [f"popular this week (number {place})" for place in (1, 2, 3)]
     assert [row.components for row in unknown] == [{"popularity": 4.0}, {"popularity": 3.0}, {"popularity": 2.0}]
     assert [row.item_id for row in known] == ["ale"]
 
@@ -82,7 +82,18 @@ def test_the_score_is_the_sum_of_its_parts_and_the_reason_is_of_the_largest(
     decayed = sum(0.5 ** (age / 30.0) for age in (20.5, 10.5, 0.5))
     assert row[0].components["repurchase"] == pytest.approx(0.9 * 0.5 * decayed, abs=1e-5)
     assert row[0].score == pytest.approx(math.fsum(row[0].components.values()), abs=1e-6)
-    assert (row[0].reason, row[1].reason) == ("you buy this about every 10 days", "popular this week")
+    assert (row[0].reason, row[1].reason) == ("you buy this about every 10 days", "popular this week (number 1)")
+
+
+def test_how_many_items_are_left_out_to_explain_is_kept_with_the_model(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    both = {"allow": single("popularity"), "drop": single("popularity")}
+    FusedModel.save(
+        tmp_path / "model", bundles, bundles["popularity"], both, ("purchase",), {"purchase": 1.0}, explain_items=2
+    )
+    model = FusedModel.load(tmp_path / "model")
+    assert {recommender.left_out for recommender in model.recommenders.values()} == {2}
 
 
 def test_what_was_only_viewed_was_not_bought_before(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ VOCABULARY = Vocabulary(pa.table({"item_id": ["a"], "title": ["Rye bread"], "ite
     [
         ("trending", -1, 7.0, "", "on the rise this week"),
         ("trending", -1, 30.0, "", "on the rise lately"),
+        ("trending", -1, 7.0, "2.3 times the usual", "on the rise this week (2.3 times the usual)"),
         ("popular", -1, 7.0, "", "popular this week"),
+        ("popular", -1, 7.0, "number 3", "popular this week (number 3)"),
         ("popular_among", -1, 7.0, "among buyers of tea", "popular this week among buyers of tea"),
         ("popular_among", -1, 30.0, "", "popular lately"),
         ("because_of", 0, None, "", "because you chose Rye bread"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from recsys_spark.fusion.candidates import Candidates
-from recsys_spark.fusion.search import TEMPERATURES, search_weights
+from recsys_spark.fusion.search import TEMPERATURES, recall, search_segments, search_weights
+from recsys_spark.fusion.settings import single
 
 USERS, ITEMS = 200, 60
 
@@ -86,3 +89,44 @@ def test_the_search_is_deterministic() -> None:
     scores, relevant = planted()
     results = [search_weights(candidates(scores, relevant), "allow", k=10, min_gain=0.001) for _ in range(2)]
     assert results[0] == results[1]
+
+
+def by_activity() -> Candidates:
+    """Heavy users (every other one) follow the first signal, light ones the second."""
+    scores, _ = planted()
+    heavy = np.arange(USERS) % 2 == 0
+    followed = np.where(heavy[:, None], scores[:, :, 0], scores[:, :, 1])
+    table = candidates(scores, followed >= np.sort(followed, axis=1)[:, -3:-2])
+    return replace(table, events=np.where(heavy, 60, 6))
+
+
+def test_segments_get_the_weights_that_serve_them() -> None:
+    table = by_activity()
+    for_all = search_weights(table, "allow", k=10, min_gain=0.001)
+    found = search_segments(table, "allow", 10, 0.001, for_all.settings, (5, 50), 50)
+    assert for_all.ndcg < 0.9
+    assert found is not None
+    assert found.segments is not None
+    assert {name: [c.name for c in own] for name, own in found.segments.components.items()} == {
+        "light": ["b"],
+        "heavy": ["a"],
+    }
+    assert found.components == for_all.settings.components
+
+
+def test_small_segments_and_those_that_gain_nothing_take_the_weights_of_all() -> None:
+    table = by_activity()
+    for_all = search_weights(table, "allow", k=10, min_gain=0.001).settings
+    assert search_segments(table, "allow", 10, 0.001, for_all, (5, 50), USERS) is None
+    assert search_segments(table, "allow", 10, 0.9, for_all, (5, 50), 50) is None
+
+
+def test_recall_of_the_stages_is_what_a_hand_counts() -> None:
+    scores, relevant = planted()
+    order = np.argsort(-scores[:, :, 0], axis=1)
+    relevant = np.zeros_like(relevant)
+    for place in (0, 1, 30):
+        relevant[np.arange(USERS), order[:, place]] = True
+    table = candidates(scores, relevant)
+    table = replace(table, relevant_count=table.relevant_count + 1)  # and one that was not retrieved
+    assert recall(table, "allow", 10, single("a")) == (pytest.approx(3 / 4), pytest.approx(2 / 4))

@@ -104,9 +104,35 @@ def test_the_last_events_and_the_days_between_them_are_what_the_encoder_sees():
     torch.testing.assert_close(made.score(users).scores[3], wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_the_evidence_is_the_item_of_the_history_that_is_most_alike():
+def test_where_nothing_is_left_out_the_evidence_is_the_item_of_the_history_that_is_most_alike():
     made, users = recommender(("mean", "dot", "full_softmax")), batch()
+    made.left_out = 0
     own = torch.stack([users.items[:3]] * users.size)
     evidence = made.evidence(users, own)
     assert evidence.items[0].tolist() == users.items[:3].tolist()
     assert evidence.items[1].tolist() == [-1] * 3
+    assert evidence.shares is None
+
+
+def test_the_evidence_is_of_the_items_met_last_the_one_whose_leaving_out_lowers_the_score_most():
+    made, users = recommender(("mean", "dot", "full_softmax")), batch()
+    made.left_out = 2
+    items = torch.arange(3).expand(users.size, -1)
+    evidence, scores = made.evidence(users, items), made.score_items(users, items)
+    rows = users.rows(0, 1)
+    last = list(dict.fromkeys(reversed(rows.items.tolist())))[:2]
+
+    def rest(code):
+        keep = rows.items != code
+        parts = (part[keep] for part in (rows.items, rows.event_types, rows.weights, rows.ages))
+        return made.score_items(UserBatch(*parts, torch.tensor([0, int(keep.sum())])), items[:1])[0]
+
+    falls = torch.stack([scores[0] - rest(code) for code in last])
+    for place in range(3):
+        largest, best = falls[:, place].max(0)
+        assert evidence.items[0, place] == (last[best] if largest > 0 else -1)
+        if largest > 0:
+            torch.testing.assert_close(evidence.shares[0, place], largest / scores[0, place].abs())
+    assert evidence.items[1].tolist() == [-1] * 3  # has no history
+    assert evidence.items[2].unique().tolist() == [users.items[4].item()]  # has one item: what else could it be
+    assert evidence.shares[2].tolist() == [1.0] * 3

@@ -44,6 +44,15 @@ def test_more_can_be_logged_to_an_ended_run_and_its_status_stays(tracker):
     assert found.data.metrics == {"test.ndcg_at_10": 0.5}
 
 
+def test_a_curve_is_read_back_as_it_was_told(tracker):
+    with tracker.start("gru") as run:
+        for step, value in ((10, 2.0), (20, 1.0)):
+            run.log_metrics({"select.loss": value}, step)
+    assert sorted(tracker.metric_history(run.run_id, "select.loss")) == [(10, 2.0), (20, 1.0)]
+    assert tracker.metric_history(run.run_id, "select.valid_ndcg_at_10") == []
+    assert tracker.metric_history("0" * 32, "select.loss") == []
+
+
 def test_an_unknown_run_cannot_be_resumed(tracker):
     with pytest.raises(UserError, match="not found"):
         tracker.resume("0" * 32)

@@ -1,0 +1,98 @@
+"""What stacking knows of each item besides the scores: counted from the histories that the serving fit may see.
+
+Item-sized; stored with the model as one safetensors file. Legend: I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recsys_spark.errors import UserError
+
+FILE = "item_columns.safetensors"
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """Each [I], by code. Days are counted back from the fit's moment of recommendation; purchases are target events."""
+
+    purchases: Tensor
+    """float32, all of them."""
+    purchases_7: Tensor
+    """float32, those of the last 7 days."""
+    purchases_30: Tensor
+    """float32, of the last 30."""
+    purchases_90: Tensor
+    """float32, of the last 90."""
+    buyers: Tensor
+    """float32, users."""
+    repeat_share: Tensor
+    """float32, share of the buyers who bought it on two days or more; NaN without buyers."""
+    interval: Tensor
+    """float32, mean days between a user's purchase days of it; NaN where nobody bought it twice."""
+    age: Tensor
+    """float32, days since its first event."""
+    idle: Tensor
+    """float32, days since its last purchase; NaN where there is none."""
+    price: Tensor
+    """float32, NaN where there is none."""
+    category: Tensor
+    """int64 code, 0 for none."""
+    brand: Tensor
+    """int64 code, 0 for none."""
+
+    @property
+    def num_items(self) -> int:
+        """Items I."""
+        return int(self.purchases.numel())
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> ItemColumns:
+        """Read the file. Raises UserError where it is not what `save` wrote."""
+        try:
+            return cls(**load_file(path))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise UserError(f"{path}: not readable ({error}); run jobs/evaluate_models.py again") from None
+
+
+COUNTED = ("purchases", "purchases_7", "purchases_30", "purchases_90", "buyers", "repeaters", "gaps", "gap_days")
+"""Whole numbers that are summed over users."""
+
+
+def from_counts(
+    counts: dict[str, np.ndarray], first_age: np.ndarray, last_age: np.ndarray, described: dict[str, np.ndarray]
+) -> ItemColumns:
+    """Columns from the COUNTED sums [I], and what else is known of each item.
+
+    `first_age` and `last_age` [I] are the days since its first event and its last purchase, NaN for none; `described`
+    holds `price`, `category` and `brand` as the fit described them.
+    """
+
+    def column(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+    def ratio(above: str, below: str) -> Tensor:
+        divisor = counts[below].astype(np.float64)
+        return column(np.where(divisor > 0, counts[above] / np.maximum(divisor, 1), np.nan))
+
+    return ItemColumns(
+        **{name: column(counts[name]) for name in COUNTED[:5]},
+        repeat_share=ratio("repeaters", "buyers"),
+        interval=ratio("gap_days", "gaps"),
+        age=column(first_age),
+        idle=column(last_age),
+        price=column(described["price"]),
+        category=torch.from_numpy(described["category"].astype(np.int64)),
+        brand=torch.from_numpy(described["brand"].astype(np.int64)),
+    )

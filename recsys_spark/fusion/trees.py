@@ -1,0 +1,58 @@
+"""The stacked fusion's trees: a LightGBM ranker as its own text, no pickle. Legend: N candidates, F features."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys_spark.errors import UserError
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A fitted ranker. It is parsed at its first use, so that whoever only ships it needs no LightGBM."""
+
+    text: str
+
+    def __reduce__(self) -> tuple[type[Trees], tuple[str]]:
+        """Tasks are sent the text alone."""
+        return Trees, (self.text,)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The F names of the columns that it was trained on."""
+        named = re.search(r"^feature_names=(.*)$", self.text, re.MULTILINE)
+        if named is None:
+            raise UserError("the stacked fusion's trees are damaged; run jobs/evaluate_models.py again")
+        return tuple(named.group(1).split(" "))
+
+    def scores(self, features_NF: Tensor) -> Tensor:
+        """[N] float32, higher is better; each row's for itself, whatever stands beside it."""
+        if not len(features_NF):
+            return torch.zeros(0)
+        threads = torch.get_num_threads()
+        return torch.from_numpy(np.asarray(self._booster.predict(features_NF.numpy(), num_threads=threads))).float()
+
+    def contributions(self, features_NF: Tensor) -> Tensor:
+        """[N, F+1] float64 TreeSHAP (Lundberg et al. 2018): each feature's share of the score, and last the bias."""
+        width = features_NF.shape[1] + 1
+        if not len(features_NF):
+            return torch.zeros(0, width, dtype=torch.float64)
+        threads = torch.get_num_threads()
+        found = self._booster.predict(features_NF.numpy(), pred_contrib=True, num_threads=threads)
+        return torch.from_numpy(np.asarray(found, dtype=np.float64).reshape(-1, width))
+
+    @cached_property
+    def _booster(self) -> Booster:
+        from lightgbm import Booster  # here: it takes a second to import, and other fusions do without it
+
+        return Booster(model_str=self.text)

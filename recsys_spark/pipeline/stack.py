@@ -1,0 +1,128 @@
+"""Training the stacked fusion on the valid window, and whether it is better than what it is to replace.
+
+The components are those of fit `select`, fitted before the window, and histories and item columns end before it: so
+nothing that the trees see is later than what they predict.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from recsys_spark.config.sections import Repeats
+from recsys_spark.datasets.split import VALID
+from recsys_spark.fusion.features import feature_owners
+from recsys_spark.fusion.settings import FusionSettings, Stack, average
+from recsys_spark.fusion.stack_fit import FittedStack, StackSettings, fit_stack
+from recsys_spark.pipeline.fits import model_bundles, moment_of
+from recsys_spark.pipeline.passes import MODES, Settings, counted_columns, search_users, shipped
+from recsys_spark.pipeline.stage import StageContext
+from recsys_spark.recommenders.histories import SECONDS_A_DAY
+from recsys_spark.scoring.blocks import spread
+from recsys_spark.scoring.stacking import Question, load_stack, stack_rows
+from recsys_spark.tables.location import spark_path
+
+TREES = "stacked-{}.trees.txt"
+"""The file of a mode's trees."""
+
+
+def settle_stack(context: StageContext, rivals: Settings, metrics: dict[str, float]) -> Settings:
+    """For each mode of repeats the stacked fusion, or the rival where users who were held out are served better by it.
+
+    Adds to the metrics. The rivals were chosen on the very users on whom they are compared, so they have the advantage.
+    """
+    fusion, seed = context.config.fusion, context.config.seed
+    k = fusion.optimise_k
+    depth = candidates_of(context)
+    path = _write_table(context, rivals, depth)
+    table = load_stack(path, context.config.models)
+    shutil.rmtree(path)
+    best: Settings = {}
+    for mode in MODES:
+        best[mode] = rivals[mode]
+        own = table.of_mode(mode)
+        fitted = fit_stack(own, k, stack_settings(context), seed)
+        if fitted is None:
+            rival = _name(rivals[mode])
+            context.progress(f"fusion, repeats {mode}: too few users with a label to stack on, {rival} is taken")
+            continue
+        before, stacked = float(np.mean(own.rivals[mode])), float(np.mean(fitted.held_out))
+        better = stacked >= before + fusion.min_gain
+        metrics |= {
+            f"stacked.ndcg_at_{k}.{mode}": stacked,
+            f"stacked.rival_ndcg_at_{k}.{mode}": before,
+            f"stacked.recall.{mode}": float(own.relevant.sum() / max(own.relevant_count.sum(), 1)),
+            f"stacked.trees.{mode}": float(fitted.num_trees),
+            f"stacked.taken.{mode}": float(better),
+        }
+        context.progress(
+            f"fusion, repeats {mode}: {fitted.num_trees} trees have NDCG@{k} {stacked:.4f} on {len(own.lengths)} users "
+            f"held out, {_name(rivals[mode])} has {before:.4f}: {'stacked' if better else 'the latter'} is taken"
+        )
+        _tell_importance(context, fitted, mode)
+        if better:
+            best[mode] = _setting(context, fitted, depth, mode)
+    return best
+
+
+def candidates_of(context: StageContext) -> int:
+    """Best items of each component that are ranked: at least as many as the longest list has places."""
+    config = context.config
+    return max(config.fusion.stacked.candidates, config.fusion.k, *config.evaluation.k)
+
+
+def stack_settings(context: StageContext) -> StackSettings:
+    """The configured way of growing trees."""
+    given = context.config.fusion.stacked.model_dump(exclude={"candidates", "users"})
+    return StackSettings(**given)
+
+
+def _write_table(context: StageContext, rivals: Settings, depth: int) -> Path:
+    """The table that trees are trained on: at most `fusion.stacked.users` users of the valid window."""
+    config = context.config
+    columns = counted_columns(context, "select", model_bundles("select", context)[1])
+    model, _ = shipped(context, "select", rivals, columns)
+    moment = moment_of("select", context)
+    days = config.fusion.stack_days
+    assert days is None or moment.now is not None, "days are counted where the split is temporal"
+    label_end = None if days is None or moment.now is None else moment.now + days * int(SECONDS_A_DAY)
+    question = Question(
+        fold=VALID,
+        target_events=config.evaluation.target_events,
+        count_unknown=config.evaluation.cold == "miss",
+        label_end=label_end,
+        k=config.fusion.optimise_k,
+    )
+    users = spread(context.spark, search_users(context, config.fusion.stacked.users), config.scoring.tasks)
+    path = context.run_directory / "stack"
+    rows = stack_rows(users, model, moment, question, rivals, depth, config.scoring.block_mb << 20)
+    rows.write.parquet(spark_path(path))
+    shutil.rmtree(context.run_directory / "model-select-stack")
+    return path
+
+
+def _setting(context: StageContext, fitted: FittedStack, depth: int, mode: Repeats) -> FusionSettings:
+    """The weights say what share of the trees' gain is of each component's features; scoring does not read them."""
+    names = context.config.models
+    shares: dict[str, float] = dict.fromkeys(names, 0.0)
+    for owner, gain in zip(feature_owners(names), fitted.importance.values(), strict=True):
+        if owner in shares:
+            shares[owner] += gain
+    plain = average(names)
+    components = tuple(replace(each, weight=max(shares[each.name], 1e-6)) for each in plain.components)
+    return FusionSettings("stacked", components, stack=Stack(depth, TREES.format(mode), fitted.trees))
+
+
+def _tell_importance(context: StageContext, fitted: FittedStack, mode: Repeats) -> None:
+    order = sorted(fitted.importance, key=lambda name: (-fitted.importance[name], name))[:8]
+    told = ", ".join(f"{name} {fitted.importance[name]:.0%}" for name in order)
+    context.progress(f"stacked, repeats {mode}: most of the trees' gain is by {told}")
+
+
+def _name(setting: FusionSettings) -> str:
+    if setting.method == "single":
+        return setting.components[0].name
+    return "segmented" if setting.segments is not None else setting.method

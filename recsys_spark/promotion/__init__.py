@@ -1,0 +1,1 @@
+"""How a challenger becomes champion: gates, decisions, and the record of them."""
