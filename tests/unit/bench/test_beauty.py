@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from bench.accuracy.beauty.prepare import write_catalogue, write_events
-from bench.accuracy.beauty.run import CONF, MODELS
+from bench.accuracy.beauty.run import CONF, CONFS, TOGETHER
 from recsys_spark.config import load_config
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_models_settings_are_those_of_the_configuration(model: str) -> None:
-    config = load_config([str(CONF / "common.yaml"), str(CONF / f"{model}.yaml")], ["features.tokenizer=bert"])
-    assert len(config.models) == 1
+@pytest.mark.parametrize("conf", CONFS)
+def test_a_confs_settings_are_those_of_the_configuration(conf: str) -> None:
+    config = load_config([str(CONF / "common.yaml"), str(CONF / f"{conf}.yaml")], ["features.tokenizer=bert"])
+    assert (len(config.models) > 1) == (conf == TOGETHER)
 
 
 def test_a_purchase_is_an_hour_after_the_one_before(tmp_path: Path) -> None:
