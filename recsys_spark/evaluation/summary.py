@@ -143,8 +143,10 @@ def _path_table(published: Published) -> Table:
             commit = published.commit(name)
         except UserError:
             continue
+        if name not in commit.tables:
+            continue  # a table that its stage writes only where it is asked for
         path = commit.path(name).relative_to(published.workspace.root)
-        table.add_row(name, f"{commit.tables[name]:,}" if name in commit.tables else "", str(path))
+        table.add_row(name, f"{commit.tables[name]:,}", str(path))
     return table
 
 
