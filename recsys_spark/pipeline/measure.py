@@ -9,38 +9,29 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.config.sections import Repeats
-from recsys_spark.datasets.split import TEST
+from recsys_spark.datasets.split import VALID
 from recsys_spark.evaluation.metrics import mean_metrics
 from recsys_spark.evaluation.relevance import exploded_events, relevant_items
 from recsys_spark.pipeline.describe import recommender_card
+from recsys_spark.pipeline.passes import MODES
 from recsys_spark.pipeline.stage import StageContext
 from recsys_spark.tracking.registry import update_card
 
 
-def measured(
-    context: StageContext,
-    lists: DataFrame,
-    fold: int,
-    models: Sequence[str],
-    items: int,
-    ks: tuple[int, ...] | None = None,
-) -> DataFrame:
-    """Columns of `evaluation_metrics`, for each of the models and each mode of repeats that is measured."""
+def valid_ndcg(
+    context: StageContext, lists: DataFrame, models: Sequence[str], items: int, k: int
+) -> dict[Repeats, dict[str, float]]:
+    """NDCG@k of each of the models on the valid window, for each mode of repeats."""
     evaluation = context.config.evaluation
     events = exploded_events(context.read_table("histories"))
-    modes: tuple[Repeats, ...] = evaluation.modes if fold == TEST else ("allow", "drop")
-    frames = []
-    for mode in modes:
-        relevant = relevant_items(
-            events, context.read_table("items"), fold, evaluation.target_events, evaluation.cold, mode
-        )
-        chosen = lists.where(F.col("repeats") == mode)
-        measured = mean_metrics(chosen, relevant, models, items, ks or evaluation.k)
-        frames.append(measured.withColumn("repeats", F.lit(mode)))
-    union = frames[0]
-    for frame in frames[1:]:
-        union = union.unionByName(frame)
-    return union.select("model", "repeats", "metric", "k", "value", "users")
+    table = context.read_table("items")
+    found: dict[Repeats, dict[str, float]] = {}
+    for mode in MODES:
+        relevant = relevant_items(events, table, VALID, evaluation.target_events, evaluation.cold, mode)
+        valued = mean_metrics(lists.where(F.col("repeats") == mode), relevant, models, items, (k,))
+        rows = valued.where(F.col("metric") == "ndcg").collect()  # a row a model
+        found[mode] = {row["model"]: row["value"] for row in rows}
+    return found
 
 
 def read_metrics(context: StageContext) -> dict[str, dict[str, float]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from pyspark.sql import functions as F
 
 from recsys_spark.config.sections import Repeats
 from recsys_spark.datasets.split import VALID
@@ -16,7 +15,7 @@ from recsys_spark.fusion.cascade import retrievers
 from recsys_spark.fusion.search import recall, search_segments, search_weights
 from recsys_spark.fusion.settings import Cascade, FusionSettings, average, single
 from recsys_spark.pipeline.fits import moment_of
-from recsys_spark.pipeline.measure import measured
+from recsys_spark.pipeline.measure import valid_ndcg
 from recsys_spark.pipeline.passes import MODES, Settings, list_rows, search_users, shipped, with_fold
 from recsys_spark.pipeline.stack import settle_stack
 from recsys_spark.pipeline.stage import StageContext
@@ -84,6 +83,7 @@ def _searched(
             own = _of_segments(context, candidates, mode, result.settings)
             if own is not None:
                 segmented[mode] = own
+    shutil.rmtree(path)  # it is as large as the search, and no output
     return {"weighted": found} | ({"segmented": {**found, **segmented}} if segmented else {})
 
 
@@ -171,14 +171,13 @@ def _confirmed(
     users = with_fold(context.read_table("histories"), VALID)
     lists = list_rows(context, model, "select", VALID, tried, users, k).persist()
     try:
-        valued = measured(context, lists, VALID, [*context.config.models, *tried], items, (k,))
-        rows = valued.where(F.col("metric") == "ndcg").collect()
+        valued = valid_ndcg(context, lists, [*context.config.models, *tried], items, k)
     finally:
         lists.unpersist()
     best: Settings = {}
     everything = {**{name: {mode: single(name) for mode in MODES} for name in rivals}, **tried}
     for mode in MODES:
-        scored = {row["model"]: row["value"] for row in rows if row["repeats"] == mode}
+        scored = valued[mode]
         metrics |= {f"valid.ndcg_at_{k}.{name}.{mode}": value for name, value in scored.items()}
         running = {name: scored[name] - (fusion.min_gain if name == "segmented" else 0) for name in everything}
         winner = max(running, key=lambda name: (running[name], name == "average", name))
