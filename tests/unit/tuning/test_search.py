@@ -43,7 +43,7 @@ def test_a_grid_of_a_recommender_that_spark_fits(shop: TuningShop) -> None:
     assert merged.recommenders.ease.max_items == 40  # the shop's own: all settings are in the file
     assert merged.recommenders.gru == load_config([str(shop.config)]).recommenders.gru
     run = studied.tracker.client.list_artifacts(studied.commit.run_id)
-    assert {file.path for file in run} == {"best.yaml", "trials.json"}
+    assert {file.path for file in run} == {"best.yaml", "trials.json", "provenance.json"}
 
 
 def test_trials_of_a_neural_recommender_are_spark_tasks_and_runs_below_the_job_s(shop: TuningShop) -> None:
