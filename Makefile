@@ -6,8 +6,11 @@ CONFIG ?= conf/demo.yaml
 WORKSPACE ?=
 # Further arguments of pytest, such as ARGS="-k cleaning".
 ARGS ?=
+# Processes that share the tests, file by file in the order of their names; WORKERS=0 runs them in one, as a debugger wants it.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 OVERRIDES := $(if $(WORKSPACE),--set workspace=$(WORKSPACE))
 WITH_JAVA = export JAVA_HOME="$$(scripts/ensure_java.sh)" && test -n "$$JAVA_HOME" &&
@@ -39,15 +42,15 @@ summary: $(STAMP)  ## show again what the last demo made
 	@$(BIN)/python -m recsys_spark.evaluation.summary --config $(CONFIG) $(OVERRIDES)
 
 test: $(STAMP)  ## run the tests
-	@$(WITH_JAVA) $(BIN)/python -m pytest $(ARGS)
+	@$(WITH_JAVA) $(PYTEST) $(ARGS)
 
 test-all: $(STAMP)  ## run the tests, also the slow ones, those on a real Spark cluster and on a real PostgreSQL server
 	@scripts/ensure_postgres.sh
-	@$(WITH_JAVA) $(BIN)/python -m pytest -m "" $(ARGS)
+	@$(WITH_JAVA) $(PYTEST) -m "" $(ARGS)
 
 test-extra: $(STAMP)  ## run only what test-all has more than test
 	@scripts/ensure_postgres.sh
-	@$(WITH_JAVA) $(BIN)/python -m pytest -m "slow or cluster" $(ARGS) || test $$? -eq 5
+	@$(WITH_JAVA) $(PYTEST) -m "slow or cluster" $(ARGS) || test $$? -eq 5
 
 lint: $(STAMP)  ## check style, types and the import rules
 	$(BIN)/ruff check .
