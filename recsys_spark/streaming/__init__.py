@@ -1,0 +1,1 @@
+"""Real time, Spark's side: live events are read, cleaned, taken in micro-batch by micro-batch, and change lists."""
