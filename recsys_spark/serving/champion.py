@@ -1,0 +1,86 @@
+"""The model that answers: loaded whole beside the one before, tried, and only then put in its place."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recsys_spark.errors import UserError
+from recsys_spark.online.live_model import LiveModel
+from recsys_spark.online.overlay import Overlay
+from recsys_spark.online.store import OnlineStore, Publication, UserState
+from recsys_spark.online.trending import LiveCounts
+
+NOBODY = UserState("")
+"""A user without history."""
+logger = logging.getLogger("recsys_spark")
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A publication with its model, ready to answer. Never changed: another one takes its place."""
+
+    live: LiveModel
+    """With what was learned online."""
+    parameters: int
+    """Version of the online parameters that it has; 0 for none."""
+    revision: int
+    """1, 2, 3, ...: which of all the champions of this process."""
+
+    @property
+    def publication(self) -> Publication:
+        """What it answers for."""
+        return self.live.publication
+
+
+class Champions:
+    """Looks for what serves. `current` is set by whoever called `newer`, in one assignment; one caller at a time."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        refresh_seconds: float,
+        load: Callable[[Publication], LiveModel] = LiveModel.load,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.current: Champion | None = None
+        self._store = store
+        self._refresh_seconds = refresh_seconds
+        self._load = load
+        self._clock = clock
+        self._refreshed_at = 0.0
+        self._learned: tuple[int, LiveCounts] = (0, {})
+
+    def newer(self) -> Champion | None:
+        """The champion that should take over, loaded and tried; None where the current one stays. Slow: seconds.
+
+        Raises UserError where the publication's model is gone or damaged, and StoreError where the store is.
+        """
+        publication, current = self._store.publication(), self.current
+        if publication is None:
+            return None
+        if current is None:
+            return self._tried(self._load(publication))
+        if publication == current.publication:
+            due = self._clock() - self._refreshed_at >= self._refresh_seconds
+            return self._tried(current.live) if due else None
+        if publication.model == current.publication.model:
+            return self._tried(LiveModel(current.live.champion, publication))
+        return self._tried(self._load(publication))
+
+    def _tried(self, live: LiveModel) -> Champion | None:
+        """The champion with what was learned online; without, where that does not fit. None where it serves already."""
+        self._refreshed_at = self._clock()
+        version, learned = self._store.parameters()
+        counts, current = self._store.counts(), self.current
+        if current is not None and live is current.live and self._learned == (version, counts):
+            return None
+        self._learned = (version, counts)
+        try:
+            live = live.with_overlay(Overlay.of_store(live.publication.model, learned, counts))
+        except UserError as error:
+            logger.warning("online parameters are left out: %s", error)
+        live.lists([NOBODY])  # what is made at first use is made here, and a model that cannot answer fails here
+        return Champion(live, version, 1 if current is None else current.revision + 1)
