@@ -1,0 +1,131 @@
+"""The table `job_runs`: every attempt of every job, one row each, never changed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_spark.scheduling.limits import Status
+from recsys_spark.tables.pointer import Commit, OvertakenError, publish, sync_tree
+from recsys_spark.tables.schemas import TABLES
+from recsys_spark.tables.workspace import Workspace
+
+log = logging.getLogger("recsys_spark")
+
+STAGE, TABLE = "run_pipeline", "job_runs"
+TYPES = {
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+    "double": pa.float64(),
+    "bigint": pa.int64(),
+    "int": pa.int32(),
+}
+SCHEMA = pa.schema(
+    [(name, TYPES[kind]) for name, kind in (column.split(" ") for column in TABLES[TABLE].columns.split(", "))]
+)
+"""The table's columns, without asking Spark: a run that was refused has no session."""
+LONGEST = 500
+"""Characters of an error that are kept."""
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A row of the table, less its number."""
+
+    job: str
+    date: date | None
+    """The run's day: `--date`, else that of the newest event; None where neither was known."""
+    attempt: int
+    """1, 2, ... of the same run."""
+    status: Status
+    started: datetime
+    seconds: float
+    rows_in: int | None = None
+    """Rows that were read: of the sources where the job cleaned them, else of the tables it was made from."""
+    rows_out: int | None = None
+    """Rows of the tables that its last stage published."""
+    error: str | None = None
+    run_id: str | None = None
+    """Its run in MLflow."""
+    host: str | None = None
+    pid: int | None = None
+
+
+def read_runs(workspace: Workspace) -> list[dict[str, Any]]:
+    """All rows, oldest first."""
+    commit = workspace.latest(STAGE)
+    return [] if commit is None else _read(commit.path(TABLE)).to_pylist()
+
+
+def append(workspace: Workspace, run: JobRun) -> Commit:
+    """Publish the table with one more row; where another job does the same, one after the other.
+
+    It needs no lock: a job that did not get the lock has a row, too.
+    """
+    while True:
+        before = workspace.latest(STAGE)
+        rows = _read(before.path(TABLE)).cast(SCHEMA) if before else SCHEMA.empty_table()
+        number = f"{rows.num_rows + 1:06d}"
+        values: Mapping[str, Any] = asdict(run) | {"job_run_id": number, "error": one_line(run.error)}
+        row = {name: values[name] for name in SCHEMA.names}
+        directory = workspace.new_run_directory(STAGE, uuid.uuid4().hex)
+        (directory / TABLE).mkdir()
+        both = pa.concat_tables([rows, pa.Table.from_pylist([row], SCHEMA)])
+        pq.write_table(both, directory / TABLE / "part-00000.parquet")
+        (directory / TABLE / "_SUCCESS").touch()
+        sync_tree(directory)
+        try:
+            return publish(
+                workspace.stage_directory(STAGE),
+                STAGE,
+                directory,
+                key=number,
+                run_id="",
+                tables={TABLE: both.num_rows},
+                inputs={},
+                metrics={},
+                facts={},
+                as_of=None,
+                after=before.version if before else 0,
+            )
+        except OvertakenError:
+            shutil.rmtree(directory)
+
+
+def record(workspace: Workspace, run: JobRun) -> Commit | None:
+    """The same for a job that must go on whatever becomes of its row."""
+    try:
+        return append(workspace, run)
+    except Exception as error:
+        log.warning("the row of this run is not in %s (%s: %s)", TABLE, type(error).__name__, one_line(str(error)))
+        return None
+
+
+def last_done(workspace: Workspace, job: str) -> date | None:
+    """The latest day that a job is done with."""
+    days = [row["date"] for row in read_runs(workspace) if row["job"] == job and row["status"] == "done"]
+    return max((day for day in days if day is not None), default=None)
+
+
+def one_line(text: str | None) -> str | None:
+    """A text in one line that is not too long."""
+    return " ".join(text.split())[:LONGEST] if text else None
+
+
+def now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(UTC)
+
+
+def _read(path: Path) -> pa.Table:
+    return pq.read_table(sorted(path.glob("*.parquet")))
