@@ -16,7 +16,7 @@ OVERRIDES := $(if $(WORKSPACE),--set workspace=$(WORKSPACE))
 WITH_JAVA = export JAVA_HOME="$$(scripts/ensure_java.sh)" && test -n "$$JAVA_HOME" &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo summary test test-all test-extra lint format docs dist clean
+.PHONY: help setup java demo summary serve test test-all test-extra lint format docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,15 +41,22 @@ demo: $(STAMP)  ## run the main job on 1,469,307 real purchases and show what ca
 summary: $(STAMP)  ## show again what the last demo made
 	@$(BIN)/python -m recsys_spark.evaluation.summary --config $(CONFIG) $(OVERRIDES)
 
+serve: $(STAMP)  ## serve the last demo's lists at http://127.0.0.1:8000, with live events; Ctrl-C ends it
+	@$(WITH_JAVA) scripts/serve.sh $(BIN)/python --config $(CONFIG) $(OVERRIDES)
+
 test: $(STAMP)  ## run the tests
 	@$(WITH_JAVA) $(PYTEST) $(ARGS)
 
-test-all: $(STAMP)  ## run the tests, also the slow ones, those on a real Spark cluster and on a real PostgreSQL server
+test-all: $(STAMP)  ## run the tests, also the slow ones, those on a real Spark cluster and on real PostgreSQL and Redis servers
 	@scripts/ensure_postgres.sh
+	@scripts/ensure_redis.sh
+	@scripts/ensure_chromium.sh
 	@$(WITH_JAVA) $(PYTEST) -m "" $(ARGS)
 
 test-extra: $(STAMP)  ## run only what test-all has more than test
 	@scripts/ensure_postgres.sh
+	@scripts/ensure_redis.sh
+	@scripts/ensure_chromium.sh
 	@$(WITH_JAVA) $(PYTEST) -m "slow or cluster" $(ARGS) || test $$? -eq 5
 
 lint: $(STAMP)  ## check style, types and the import rules

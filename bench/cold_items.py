@@ -12,7 +12,7 @@ The rules know the past alone. `popularity_of_category`: the category's events i
 ever had one, the same list for everybody. `new_items_of_category`: a user's decayed share of the category, times the
 share of the category's events that went to its new items in the valid window, over the number of its new items now
 (equal within a category). `rate_of_category`: the user's share, times the mean events of a new item of the category in
-valid.
+valid. `lift_of_category`: the user's share over that of all these users.
 """
 
 from __future__ import annotations
@@ -222,6 +222,7 @@ class Shop:
             PLAIN: (every_G / np.maximum(1, ever_G))[None, own] * (1 + 1e-6 * noise),
             "new_items_of_category": (shares_BG * (new_share_G / candidates_G))[:, own] * (1 + 1e-6 * noise),
             "rate_of_category": (shares_BG * rate_G)[:, own] * (1 + 1e-6 * noise),
+            "lift_of_category": (shares_BG / self._shares_of_all(categories))[:, own] * (1 + 1e-6 * noise),
             "random": noise,
         }
 
@@ -235,16 +236,25 @@ class Shop:
         codes[index] = own["category_code"].to_numpy()
         return codes
 
-    def _user_shares(self, categories: Ints) -> Floats:
-        """[B, G] decayed shares of each category in a user's history, drawn to the mean of all these users."""
+    def _user_events(self, categories: Ints) -> Floats:
+        """[B, G] decayed events of each category in a user's history."""
         block = self.histories
         past = block.folds < TEST
         weight = block.weights[past] * 0.5 ** ((self.now - block.times[past]) / 86_400 / HALF_LIFE_DAYS)
         size = int(categories.max()) + 1
         place = block.users[past] * size + categories[block.items[past]]
-        sums_BG = np.bincount(place, weight, block.size * size).reshape(block.size, size)
+        return np.bincount(place, weight, block.size * size).astype(np.float64).reshape(block.size, size)
+
+    def _user_shares(self, categories: Ints) -> Floats:
+        """[B, G] decayed shares of each category in a user's history, drawn to the mean of all these users."""
+        sums_BG = self._user_events(categories)
         mean_G = sums_BG.sum(axis=0) / max(sums_BG.sum(), 1e-9)
         return (sums_BG + PRIOR_EVENTS * mean_G) / (sums_BG.sum(axis=1, keepdims=True) + PRIOR_EVENTS)
+
+    def _shares_of_all(self, categories: Ints) -> Floats:
+        """[G] decayed shares of each category in the histories of all these users, above zero."""
+        sums_G = self._user_events(categories).sum(axis=0) + 1.0
+        return sums_G / sums_G.sum()
 
     @cached_property
     def _sold(self) -> Ints:

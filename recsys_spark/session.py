@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +44,17 @@ MASTER = re.compile(r"local(\[.+\])?|local-cluster\[.+\]|spark://.+|yarn|k8s://.
 HEAP = re.compile(r"[1-9]\d*[kKmMgGtT]")
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The first time that a zip can hold."""
+
+
+def stop_session(session: SparkSession) -> None:
+    """Stop a session, also one whose JVM has died: the next one then starts a JVM of its own."""
+    gateway = SparkContext._gateway
+    with suppress(Py4JError, OSError):
+        session.stop()
+    process = getattr(gateway, "proc", None)  # there where this process has started the JVM
+    if process is not None and process.poll() is not None:
+        SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+        SparkSession._instantiatedSession = SparkSession._activeSession = None
 
 
 def build_session(config: Config, app_name: str) -> SparkSession:

@@ -60,9 +60,9 @@ def plain_columns(count: int, **given: Tensor) -> ItemColumns:
     """Columns of `count` items of which nothing is known, but for those that are given."""
     zero, none = torch.zeros(count), torch.full((count,), torch.nan)
     plain = {
-        **{name: zero.clone() for name in (*COUNTS, "buyers", "age")},
+        **{name: zero.clone() for name in (*COUNTS, "buyers", "new_14", "new_30", "new_60", "age")},
         **{name: none.clone() for name in ("repeat_share", "interval", "idle", "price")},
-        **{name: torch.zeros(count, dtype=torch.int64) for name in ("category", "brand")},
+        **{name: torch.zeros(count, dtype=torch.int64) for name in ("category", "brand", "title")},
     }
     return ItemColumns(**{**plain, **given})
 

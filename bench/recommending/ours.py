@@ -19,6 +19,7 @@ from recsys_spark.fusion.topk import stable_topk
 from recsys_spark.recommenders.forms import Sums
 from recsys_spark.scoring.blocks import Moment, UserBlock, spread, user_blocks
 from recsys_spark.scoring.evaluate import evaluation_rows
+from recsys_spark.scoring.memory import keep_freed_memory
 from recsys_spark.scoring.recommend import recommendation_rows
 from recsys_spark.scoring.shipping import ship
 
@@ -34,6 +35,7 @@ class InProcess:
         self.model = model
         self._histories = histories
         self._block_bytes = block_bytes
+        keep_freed_memory()  # as a task does
 
     def blocks(self) -> Iterator[UserBlock]:
         """Blocks of users as a task gets them."""
@@ -46,11 +48,18 @@ class InProcess:
             [made] = blend(model.recommenders, [settings], block.batch, model.fallback)
             model.top(made.fused, block.batch, k, "allow")
 
+    def explained(self, k: int, left_out: int) -> None:
+        """Lists with reasons and parts; `left_out` is `fusion.explain_items`, 0 leaves nothing out of a history."""
+        for recommender in self.model.recommenders.values():
+            recommender.left_out = left_out
+        for block in self.blocks():
+            self.model.recommend(block.batch, k, "allow")
+
     def seconds_by_part(self, names: Sequence[str], k: int) -> dict[str, float]:
         """Where the time goes: the same steps, one after the other, under a watch.
 
-        `NAME: users` is what a recommender makes of the histories (for item-kNN its cells, for EASE its scores),
-        `NAME: items` what goes over the catalogue.
+        `NAME: users` is what a recommender makes of the histories (for item-kNN and EASE their scores), `NAME: items`
+        what it takes to know the moments of its rows; `sum` is all that goes over the catalogue, added up.
         """
         seconds: dict[str, float] = defaultdict(float)
 
@@ -75,7 +84,7 @@ class InProcess:
                     factors_B = form.can_score / deviation[:, 0]
                     form.add_to(sums, factors_B)
                     sums.add_offsets(-factors_B * mean[:, 0])
-            with watch("rows of all"):
+            with watch("sum"):
                 fused_BI = sums.total()
             with watch("top k"):
                 stable_topk(fused_BI, k)

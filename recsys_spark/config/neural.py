@@ -10,6 +10,7 @@ from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Se
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 ItemPart = Literal["id", "attributes", "kim_cnn", "bert"]
+Attribute = Literal["category", "brand", "price_band"]
 SOFTMAX_LOSSES = ("full_softmax", "sampled_softmax", "in_batch")
 
 
@@ -35,6 +36,10 @@ class Neural(Section):
     """How several parts become one vector: added, or mixed by learnt gates."""
     id_dropout: Share = 0.0
     """Share of a step's items whose `id` part is hidden, so that the other parts learn to do without it."""
+    affinity: tuple[Attribute, ...] = ()
+    """Attributes of which a user's share in the whole history, over their share in all events, is added to the score
+    (`models/affinity.py`): weights, prior and half-life are learnt beside the trained network. A network reads the last
+    `datasets.max_length` events and blurs hundreds of categories; this does neither, also for items without events."""
     filters: Positive = 64
     """Filters of each width (3, 4 and 5 words) of KimCNN."""
     lora_rank: Annotated[int, Field(ge=0, le=256)] = 0
@@ -97,7 +102,12 @@ class Neural(Section):
     def _one_or_more(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("item_encoder")
+    @field_validator("affinity", mode="before")
+    @classmethod
+    def _none_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("item_encoder", "affinity")
     @classmethod
     def _each_once(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(parts)) != len(parts):
@@ -178,6 +188,7 @@ class KimCNN(Neural):
     user_encoder: Literal["id", "mean", "gru", "lstm", "transformer"] = "gru"
     item_encoder: Annotated[tuple[ItemPart, ...], Field(min_length=1)] = ("id", "kim_cnn")
     id_dropout: Share = 0.5
+    affinity: tuple[Attribute, ...] = ("category", "brand")
     loss: Literal["full_softmax", "sampled_softmax", "in_batch", "bce", "gbce", "bpr"] = "sampled_softmax"
     learning_rate: PositiveFloat = 0.003
 
@@ -188,6 +199,7 @@ class Bert(Neural):
     user_encoder: Literal["id", "mean", "gru", "lstm", "transformer"] = "transformer"
     item_encoder: Annotated[tuple[ItemPart, ...], Field(min_length=1)] = ("id", "bert")
     id_dropout: Share = 0.5
+    affinity: tuple[Attribute, ...] = ("category", "brand")
     loss: Literal["full_softmax", "sampled_softmax", "in_batch", "bce", "gbce", "bpr"] = "sampled_softmax"
     learning_rate: PositiveFloat = 0.003
 
@@ -198,6 +210,7 @@ class TwoTower(Neural):
     user_encoder: Literal["id", "mean", "gru", "lstm", "transformer"] = "mean"
     item_encoder: Annotated[tuple[ItemPart, ...], Field(min_length=1)] = ("id", "attributes", "kim_cnn")
     id_dropout: Share = 0.5
+    affinity: tuple[Attribute, ...] = ("category", "brand")
     scorer: Literal["dot", "cosine", "neumf"] = "cosine"
     loss: Literal["full_softmax", "sampled_softmax", "in_batch", "bce", "gbce", "bpr"] = "in_batch"
     batch_size: Positive = 512

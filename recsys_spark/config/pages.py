@@ -81,6 +81,12 @@ TABLE_MEANINGS = {
     "exposures": "Where `rules.exploration` is on: of each place of the published lists the probability with which the "
     "policy shows this user this item there. `recsys_spark/fusion/rules/exploration.py` says by which formula.",
     "promotions": "Every decision on a challenger, oldest first; rows are only ever added. Gates and lineage are JSON.",
+    "job_runs": "Every attempt of every job, oldest first; rows are only ever added, also for runs that failed or were "
+    "refused. Each job adds its own. `docs/operations.md` says what each status means.",
+    "live_events": "Events that the stream took in, one row an event, with the number of the micro-batch that did. It "
+    "has no versions: each micro-batch adds a folder below `<workspace>/online/batches/`; `show` prints a glob.",
+    "live_quarantine": "Live events that did not pass, as they stood in the source, each with every reason; it lies "
+    "where `live_events` does.",
 }
 
 

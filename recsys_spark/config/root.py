@@ -8,10 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys_spark.config.cleaning import Cleaning
 from recsys_spark.config.features import Features
+from recsys_spark.config.online import Online
 from recsys_spark.config.promotion import Promotion
 from recsys_spark.config.quality import Quality
 from recsys_spark.config.recommenders import NEURAL, Recommenders
 from recsys_spark.config.rules import Rules
+from recsys_spark.config.schedule import Schedule
 from recsys_spark.config.section import Section
 from recsys_spark.config.sections import (
     Datasets,
@@ -25,7 +27,9 @@ from recsys_spark.config.sections import (
     Tracking,
     Training,
 )
+from recsys_spark.config.serving import Serving
 from recsys_spark.config.sources import Catalog, Demographics, Source
+from recsys_spark.config.streaming import Stream
 from recsys_spark.config.tuning import Tuning
 
 
@@ -68,6 +72,14 @@ class Config(Section):
     """What the shop wants of its lists: business rules, diversity, exploration."""
     promotion: Promotion = Promotion()
     """How a challenger becomes champion."""
+    online: Online = Online()
+    """What is kept of users in real time."""
+    stream: Stream = Stream()
+    """The stream of live events: what `update_online` reads, and in which portions."""
+    serving: Serving = Serving()
+    """The HTTP service over the online store."""
+    schedule: Schedule = Schedule()
+    """What makes a job safe under any scheduler."""
     tables: Tables = Tables()
     """How tables are published."""
     tracking: Tracking = Tracking()
@@ -102,6 +114,12 @@ class Config(Section):
             )
         if self.fusion.stack_days is not None and self.split.strategy != "temporal":
             raise ValueError("fusion.stack_days needs split.strategy temporal: leave_one_out has no window of time")
+        if self.stream.lateness_hours > 24 * self.online.ttl_days:
+            raise ValueError(
+                f"stream.lateness_hours ({self.stream.lateness_hours:g}) is longer than online.ttl_days "
+                f"({self.online.ttl_days:g} days), for which event ids are known: an event that came again would be "
+                "taken as new"
+            )
         unknown = sorted(set(self.fusion.cascade.retrieve or ()) - set(self.models))
         if unknown or self.fusion.cascade.retrieve == ():
             raise ValueError(f"fusion.cascade.retrieve must name some of models; it names {unknown or 'none'}")

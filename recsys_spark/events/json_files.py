@@ -47,12 +47,12 @@ def read_json(
     objects = united([_objects(spark, files, scan) for scan in grouped])
     keys = _keys(objects.limit(SAMPLE_ROWS), files)
     try:
-        return Raw(_parsed(objects, keys, files, where, index, check, files.columns))
+        return Raw(parsed_objects(objects, keys, files, where, index, check, files.columns))
     except UserError:
         keys = _keys(objects, files)
         if not keys:
             raise UserError(f"{where}: there is no JSON object in it") from None
-        return Raw(_parsed(objects, keys, files, where, index, check, files.columns if whole else files.needed))
+        return Raw(parsed_objects(objects, keys, files, where, index, check, files.columns if whole else files.needed))
 
 
 def _objects(spark: SparkSession, files: Files, scan: Scan) -> DataFrame:
@@ -88,7 +88,7 @@ def _keys(objects: DataFrame, files: Files) -> list[str]:
     return sorted(names.values())
 
 
-def _parsed(
+def parsed_objects(
     objects: DataFrame,
     keys: list[str],
     files: Files,
@@ -97,6 +97,10 @@ def _parsed(
     check: Check,
     wanted: Iterable[str],
 ) -> DataFrame:
+    """The objects (`value`, FILE, ORDER, ARRIVAL, folders' columns) by their keys, with what every row carries.
+
+    Raises UserError where one of our `wanted` columns is mapped to a key that is not among `keys`.
+    """
     folders = [name for name in objects.columns if name not in ("value", FILE, ORDER, ARRIVAL)]
     refuse_internal([*keys, *folders], where)
     joined = joined_columns(files)

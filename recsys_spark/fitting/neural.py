@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from recsys_spark.config.neural import Neural
 from recsys_spark.config.section import Section
 from recsys_spark.events.types import EVENT_TYPES
+from recsys_spark.fitting.affinity import fit_affinity
 from recsys_spark.fitting.content import FitContent, write_content
 from recsys_spark.fitting.inputs import Facts, FitInputs
 from recsys_spark.models.composed import ComposedModel
@@ -37,7 +38,12 @@ def fit(inputs: FitInputs) -> Facts:
     spec = make_spec(inputs)
     result = launch(inputs.spark, spec, inputs.config.training.retries, inputs.progress, inputs.metric)
     recommender = load_trained(inputs.name, spec, Path(result["checkpoint"]))
+    if spec.composition.affinity:
+        assert spec.content is not None
+        recommender = recommender.with_affinity(fit_affinity(inputs, recommender, Content.load(Path(spec.content))))
     recommender.save(inputs.output, inputs.vocabulary)
+    if recommender.affinity is not None:
+        result |= recommender.affinity.numbers()
     shutil.rmtree(spec.work)
     if spec.content is not None:
         Path(spec.content).unlink()
@@ -54,7 +60,7 @@ def make_spec(inputs: FitInputs) -> TrainSpec:
     dataset: dict[str, Any] = json.loads((inputs.dataset / "dataset.json").read_text(encoding="utf-8"))
     beside = inputs.output.absolute()
     content: FitContent | None = None
-    described = settings.item_encoder != ("id",)
+    described = settings.item_encoder != ("id",) or bool(settings.affinity)
     if described or settings.id_start == "histories":
         content = write_content(inputs, settings, beside.with_name(f"{beside.name}.content.safetensors"))
     composition = Composition(

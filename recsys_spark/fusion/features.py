@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from recsys_spark.fusion.blended import CONTEXT
+from recsys_spark.fusion.counted import Counted, at
 from recsys_spark.fusion.item_columns import ItemColumns
+from recsys_spark.fusion.kinds import OF_KINDS, UserKinds
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.pairs import find_pairs
 
@@ -25,16 +27,16 @@ OF_THE_PAIR = (
     *("own.others", "own.others_idle"),
 )
 """The user's purchases of this very item; they belong to the recommender `repurchase`, where it takes part."""
-OF_SALES = ("item.purchases", "item.purchases_7", "item.purchases_30", "item.purchases_90", "item.trend", "item.buyers")
-"""They belong to the recommender `popularity`, where it takes part."""
-OF_THE_ITEM = ("item.age", "item.idle", "item.price", "item.price_ratio", "item.repeat_share", "item.interval")
-OF_THE_KIND = (
-    *("category.share", "category.count_30", "category.idle", "category.items"),
-    *("brand.share", "brand.idle"),
+OF_SALES = (
+    *("item.purchases", "item.purchases_7", "item.purchases_30", "item.purchases_90", "item.trend", "item.buyers"),
+    *("item.new_14", "item.new_30", "item.new_trend", "item.take_up"),
 )
+"""How it sells, and to how many who never had it. They belong to the recommender `popularity`, where it takes part."""
+OF_THE_ITEM = ("item.age", "item.idle", "item.price", "item.price_ratio", "item.repeat_share", "item.interval")
+OF_THE_KIND = tuple(f"{kind}.{name}" for kind, names in OF_KINDS.items() for name in names)
 OF_THE_USER = (
     *("user.purchases", "user.items", "user.visits", "user.visits_30", "user.idle", "user.visit_gap"),
-    *("user.repeat_share", "user.price"),
+    *("user.repeat_share", "user.new_30", "user.price"),
 )
 DAYS = 1 << 16
 """Days longer ago count as that many (180 years)."""
@@ -97,8 +99,8 @@ def features(
         columns.repeat_share[items_N],
         columns.interval[items_N],
     ]
-    found += history.of_kinds(columns.category, users_N, items_N)
-    found += history.of_kinds(columns.brand, users_N, items_N)[0:3:2]
+    for kind in OF_KINDS:
+        found += history.kinds.of(kind, users_N, items_N)
     found += [values[users_N] for values in history.of_users()]
     made = torch.stack([values.float() for values in found], dim=1)
     return torch.where(torch.isfinite(made), made, torch.nan)
@@ -108,7 +110,16 @@ def _of_sales(columns: ItemColumns, items_N: Tensor) -> list[Tensor]:
     counts = [columns.purchases, columns.purchases_7, columns.purchases_30, columns.purchases_90]
     lately, before = columns.purchases_30[items_N], columns.purchases_90[items_N] - columns.purchases_30[items_N]
     trend = torch.log((lately + 1) / (before / 2 + 1))
-    return [*(torch.log1p(count[items_N]) for count in counts), trend, torch.log1p(columns.buyers[items_N])]
+    new_14, new_30, new_60 = (count[items_N] for count in (columns.new_14, columns.new_30, columns.new_60))
+    return [
+        *(torch.log1p(count[items_N]) for count in counts),
+        trend,
+        torch.log1p(columns.buyers[items_N]),
+        torch.log1p(new_14),
+        torch.log1p(new_30),
+        torch.log((new_14 + 1) / ((new_60 - new_14) * (14 / 46) + 1)),
+        torch.log((new_30 + 1) / (columns.buyers[items_N] + 1)),
+    ]
 
 
 class _History:
@@ -130,7 +141,8 @@ class _History:
         priced = torch.isfinite(prices)
         sums = torch.zeros(batch.size, dtype=torch.float64).index_add_(0, self._users[priced], prices[priced])
         self.price_B = sums / torch.bincount(self._users[priced], minlength=batch.size)
-        self._pairs = _Counted(self._users * self._num_items + self._items, self._ages)
+        self._pairs = Counted(self._users * self._num_items + self._items, self._ages)
+        self.kinds = UserKinds(self._users, self._items, self._ages, batch.size, self._pairs, columns)
         bought = torch.unique((self._users * self._num_items + self._items) * DAYS + self._days) // DAYS
         self._pair_days = torch.unique_consecutive(bought, return_counts=True)[1]
 
@@ -139,9 +151,9 @@ class _History:
         keys_N = users_N * self._num_items + items_N
         place_N = find_pairs(self._pairs.keys, keys_N)
         had = place_N >= 0
-        count, count_7, count_30, count_90 = (_at(values, place_N, 0) for values in self._pairs.counts)
-        days = _at(self._pair_days, place_N, 0).float()
-        newest, oldest = _at(self._pairs.newest, place_N, torch.nan), _at(self._pairs.oldest, place_N, torch.nan)
+        count, count_7, count_30, count_90 = (at(values, place_N, 0) for values in self._pairs.counts)
+        days = at(self._pair_days, place_N, 0).float()
+        newest, oldest = at(self._pairs.newest, place_N, torch.nan), at(self._pairs.oldest, place_N, torch.nan)
         own = torch.where(days >= 2, (oldest - newest) / (days - 1).clamp_min(1), torch.nan)
         usual_N = self._columns.interval[items_N]
         gaps = (days - 1).clamp_min(0)
@@ -166,22 +178,9 @@ class _History:
     def _of_others(self, keys_N: Tensor) -> tuple[Tensor, Tensor]:
         """The user's other events with the item: their count, and the days since the last."""
         users, items, ages = self._other
-        counted = _Counted(users * self._num_items + items, ages)
+        counted = Counted(users * self._num_items + items, ages)
         place_N = find_pairs(counted.keys, keys_N)
-        return _at(counted.counts[0], place_N, 0), _at(counted.newest, place_N, torch.nan)
-
-    def of_kinds(self, kinds_I: Tensor, users_N: Tensor, items_N: Tensor) -> list[Tensor]:
-        """The user's purchases in the item's category or brand: share, of the last 30 days, days since, their items."""
-        size = int(kinds_I.max()) + 1 if kinds_I.numel() else 1
-        kind_N = kinds_I[items_N]
-        counted = _Counted(self._users * size + kinds_I[self._items], self._ages)
-        place_N = torch.where(kind_N > 0, find_pairs(counted.keys, users_N * size + kind_N), -1)
-        pair_users, pair_items = self._pairs.keys // self._num_items, self._pairs.keys % self._num_items
-        items = torch.unique(pair_users * size + kinds_I[pair_items], return_counts=True)[1]
-        share = _at(counted.counts[0], place_N, 0) / self.purchases_B[users_N].clamp_min(1)
-        found = [share, _at(counted.counts[2], place_N, 0), _at(counted.newest, place_N, torch.nan)]
-        unknown = kind_N == 0
-        return [torch.where(unknown, torch.nan, v.float()) for v in (*found, _at(items, place_N, 0))]
+        return at(counted.counts[0], place_N, 0), at(counted.newest, place_N, torch.nan)
 
     def of_users(self) -> list[Tensor]:
         """OF_THE_USER, each [B]."""
@@ -193,26 +192,6 @@ class _History:
         newest_B = torch.full((self._size,), torch.inf).scatter_reduce_(0, self._users, self._ages.float(), "amin")
         oldest_B = torch.zeros(self._size).scatter_reduce_(0, self._users, self._ages.float(), "amax")
         gap_B = torch.where(self.visits_B >= 2, (oldest_B - newest_B) / (self.visits_B - 1).clamp_min(1), torch.nan)
+        new_B = torch.bincount(pair_users[self._pairs.oldest < 30], minlength=self._size)
         shares_B = torch.where(items_B > 0, again_B / items_B.clamp_min(1), torch.nan)
-        return [self.purchases_B, items_B, self.visits_B, lately_B, newest_B, gap_B, shares_B, self.price_B]
-
-
-class _Counted:
-    """Events by key: how many, lately how many, the newest and the oldest."""
-
-    def __init__(self, keys: Tensor, ages: Tensor) -> None:
-        self.keys, place = torch.unique(keys, return_inverse=True)
-        """[P], ascending."""
-        size = self.keys.numel()
-        within = (ages < torch.inf, ages < 7, ages < 30, ages < 90)
-        self.counts = [torch.bincount(place[inside], minlength=size).float() for inside in within]
-        """All, and those of the last 7, 30 and 90 days."""
-        days = ages.float()
-        self.newest = torch.full((size,), torch.inf).scatter_reduce_(0, place, days, "amin")
-        self.oldest = torch.full((size,), -torch.inf).scatter_reduce_(0, place, days, "amax")
-
-
-def _at(values_P: Tensor, place_N: Tensor, missing: float) -> Tensor:
-    """The value at each place, `missing` at -1."""
-    padded = torch.cat([values_P.float(), torch.tensor([missing])])
-    return padded[place_N]
+        return [self.purchases_B, items_B, self.visits_B, lately_B, newest_B, gap_B, shares_B, new_B, self.price_B]

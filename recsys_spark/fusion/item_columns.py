@@ -33,6 +33,12 @@ class ItemColumns:
     """float32, of the last 90."""
     buyers: Tensor
     """float32, users."""
+    new_14: Tensor
+    """float32, those of them who bought it in the last 14 days for the first time."""
+    new_30: Tensor
+    """float32, in the last 30."""
+    new_60: Tensor
+    """float32, in the last 60."""
     repeat_share: Tensor
     """float32, share of the buyers who bought it on two days or more; NaN without buyers."""
     interval: Tensor
@@ -47,6 +53,8 @@ class ItemColumns:
     """int64 code, 0 for none."""
     brand: Tensor
     """int64 code, 0 for none."""
+    title: Tensor
+    """int64 code of the title that it shares with other items, 0 where it shares none."""
 
     @property
     def num_items(self) -> int:
@@ -66,8 +74,9 @@ class ItemColumns:
             raise UserError(f"{path}: not readable ({error}); run jobs/evaluate_models.py again") from None
 
 
-COUNTED = ("purchases", "purchases_7", "purchases_30", "purchases_90", "buyers", "repeaters", "gaps", "gap_days")
-"""Whole numbers that are summed over users."""
+AS_COUNTED = ("purchases", "purchases_7", "purchases_30", "purchases_90", "buyers", "new_14", "new_30", "new_60")
+COUNTED = (*AS_COUNTED, "repeaters", "gaps", "gap_days")
+"""Whole numbers that are summed over users; the first are columns as they are."""
 
 
 def from_counts(
@@ -76,7 +85,7 @@ def from_counts(
     """Columns from the COUNTED sums [I], and what else is known of each item.
 
     `first_age` and `last_age` [I] are the days since its first event and its last purchase, NaN for none; `described`
-    holds `price`, `category` and `brand` as the fit described them.
+    holds `price`, `category`, `brand` and `title` as the fit described them.
     """
 
     def column(values: np.ndarray) -> Tensor:
@@ -87,7 +96,7 @@ def from_counts(
         return column(np.where(divisor > 0, counts[above] / np.maximum(divisor, 1), np.nan))
 
     return ItemColumns(
-        **{name: column(counts[name]) for name in COUNTED[:5]},
+        **{name: column(counts[name]) for name in AS_COUNTED},
         repeat_share=ratio("repeaters", "buyers"),
         interval=ratio("gap_days", "gaps"),
         age=column(first_age),
@@ -95,4 +104,5 @@ def from_counts(
         price=column(described["price"]),
         category=torch.from_numpy(described["category"].astype(np.int64)),
         brand=torch.from_numpy(described["brand"].astype(np.int64)),
+        title=torch.from_numpy(described["title"].astype(np.int64)),
     )

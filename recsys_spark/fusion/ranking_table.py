@@ -1,6 +1,7 @@
 """The table that trees are trained on: candidates of users of the valid window, with features and what was relevant.
 
-Legend: U users, N candidates of all users end to end, F features.
+A user may stand in it several times, once for each moment from which he is looked at. Legend: U users at a moment, N
+candidates of all of them end to end, F features.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ class RankingTable:
     relevant_seen: npt.NDArray[np.int64]
     """[U] relevant items that the history holds."""
     rivals: dict[Repeats, npt.NDArray[np.float64]]
-    """[U] NDCG@K of the fusion to beat, for each mode of repeats; NaN where nothing is relevant in that mode."""
+    """[U] NDCG@K of the fusion to beat, for each mode of repeats; NaN where nothing is relevant in that mode, and at
+    later moments than the first."""
+    people: npt.NDArray[np.int64]
+    """[U] number of the user: the same at each moment."""
+    moments: npt.NDArray[np.int64]
+    """[U] 0 for the start of the window, 1, 2, ... for later ones."""
 
     @cached_property
     def users(self) -> npt.NDArray[np.int64]:
@@ -57,6 +63,8 @@ class RankingTable:
             relevant_count=counts[users],
             relevant_seen=self.relevant_seen[users] * (repeats != "drop"),
             rivals={repeats: self.rivals[repeats][users]},
+            people=self.people[users],
+            moments=self.moments[users],
         )
 
     def ndcg(self, scores: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """Training the stacked fusion: LightGBM's LambdaRank (Burges 2010), its number of trees by cross-validation over users.
 
-Each user is ranked once by trees that never saw him; the mean NDCG@K of these rankings is what stacking is compared by.
-Everything follows from the table, the settings and the seed. Legend: U users, N candidates, F features.
+Each user is ranked once by trees that never saw him, at no moment; the mean NDCG@K of these rankings is what stacking
+is compared by. Everything follows from the table, the settings and the seed. Legend: U users at a moment, N candidates,
+F features.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class FittedStack:
     trees: Trees
     num_trees: int
     held_out: npt.NDArray[np.float64]
-    """[U] NDCG@K of each user's ranking by trees that never saw him."""
+    """[U] NDCG@K of each user's ranking at each moment, by trees that never saw him."""
     importance: dict[str, float]
     """Share of each feature in the gain of all splits."""
 
@@ -57,11 +58,7 @@ def fit_stack(table: RankingTable, k: int, settings: StackSettings, seed: int) -
     labelled = np.bincount(table.users, table.label, minlength=len(table.lengths)) > 0
     if labelled.sum() < LEAST_USERS:
         return None
-    # By turns among the labelled and the others, in a seeded order: every fold has as many of each.
-    part = np.empty(len(labelled), dtype=np.int64)
-    order = np.random.default_rng(seed).permutation(len(labelled))
-    order = order[np.argsort(labelled[order], kind="stable")]
-    part[order] = np.arange(len(order)) % folds
+    part = _folds(table.people, labelled, folds, seed)
     steps = list(range(STEP, settings.num_trees + 1, STEP))
     curves = np.zeros((len(steps), len(labelled)))
     for fold in range(folds):
@@ -80,6 +77,22 @@ def fit_stack(table: RankingTable, k: int, settings: StackSettings, seed: int) -
     gain = booster.feature_importance("gain")
     importance = dict(zip(table.names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
     return FittedStack(Trees(booster.model_to_string()), steps[best], curves[best], importance)
+
+
+def _folds(
+    people: npt.NDArray[np.int64], labelled: npt.NDArray[np.bool_], folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """[U] the fold of each user, the same at all of his moments.
+
+    By turns among those who have a label at some moment and the others, in a seeded order: each fold has as many.
+    """
+    _, person = np.unique(people, return_inverse=True)
+    any_label = np.bincount(person, labelled) > 0
+    order = np.random.default_rng(seed).permutation(len(any_label))
+    order = order[np.argsort(any_label[order], kind="stable")]
+    part = np.empty(len(any_label), dtype=np.int64)
+    part[order] = np.arange(len(order)) % folds
+    return np.asarray(part[person])
 
 
 def _train(
@@ -103,7 +116,7 @@ def _train(
         "min_data_in_leaf": settings.min_rows_in_leaf,
         "feature_fraction": settings.feature_share,
         "lambda_l2": settings.l2,
-        "max_bin": 255,
+        "max_bin": 63,
         "deterministic": True,
         "force_row_wise": True,
         "num_threads": THREADS,

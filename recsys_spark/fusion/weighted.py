@@ -69,6 +69,8 @@ class Group:
                 if self.sums is None:
                     self.sums = Sums(mine.can_score.numel(), mine.num_items)
                 self.blocks[name] = _add(component, mine, self.sums)
+                if self.rows is not None:
+                    self.sums.release()  # else the copies of some rows would pile up
 
     def settle(self) -> tuple[Tensor, Tensor]:
         """Fused scores [G, I] and weights [G, M]: each user's are renormalised over the components that can score."""

@@ -30,6 +30,8 @@ class Composition:
     """How several item encoders become one: sum or gate."""
     id_dropout: float = 0.0
     """Share of items whose id part is hidden while training, where there are other parts to learn from."""
+    affinity: tuple[str, ...] = ()
+    """Attributes whose share in the whole history is added to the score: keys of `affinity.COLUMNS`."""
     content: ContentSizes | None = None
     """Sizes of the content that item encoders read."""
     bert: BertSettings | None = None
@@ -64,6 +66,7 @@ class Composition:
         """The composition of JSON values; further keys are left alone, missing ones keep their defaults."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         known["item_encoders"] = tuple(known.get("item_encoders", ("id",)))
+        known["affinity"] = tuple(known.get("affinity", ()))
         if known.get("content") is not None or known.get("bert") is not None:
             from recsys_spark.models.content import BertSettings, ContentSizes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_spark.models.packed import History
@@ -35,8 +34,7 @@ class HistoryScorer:
 
         The encoders are left in the mode they are in: the caller sets `eval()`.
         """
-        users_PD = self.user_side(F.embedding(tokens_P, self.vectors_ID), history)
-        users_BD: Tensor = self.scorer.user_side(users_PD.index_select(0, history.rows.last_B))
+        users_BD: Tensor = self.scorer.user_side(self.user_side.last(tokens_P, self.vectors_ID, history))
         return users_BD
 
     @torch.no_grad()

@@ -48,6 +48,20 @@ class UserSide(nn.Module):
         users_PD: Tensor = self.encoder(self.context(inputs_PD, history), history.rows)
         return users_PD
 
+    def last(self, tokens_P: Tensor, vectors_ID: Tensor, history: History) -> Tensor:
+        """User vectors [B, D] after the last position of each row, of tokens whose vectors are rows of `vectors_ID`.
+
+        In evaluation mode some encoders know how to come there without the positions before.
+        """
+        if self.training or not isinstance(self.encoder, RecurrentHistory | MeanHistory):
+            users_PD: Tensor = self(F.embedding(tokens_P, vectors_ID), history)
+            return users_PD.index_select(0, history.rows.last_B)
+        if self.context.silent:
+            tokens_T, token_P = torch.unique(tokens_P, return_inverse=True)
+            return self.encoder.last(F.embedding(tokens_T, vectors_ID), token_P, history.rows)
+        inputs_PD = self.context(F.embedding(tokens_P, vectors_ID), history)
+        return self.encoder.last(inputs_PD, torch.arange(len(inputs_PD), device=inputs_PD.device), history.rows)
+
     def parts_of_nothing(self, history: History) -> list[Tensor]:
         """What gets a gradient of zeros where a process has no positions in a step."""
         if isinstance(self.encoder, IdUsers):

@@ -8,8 +8,8 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -17,26 +17,21 @@ from recsys_spark.config import Config, load_config
 from recsys_spark.errors import UserError
 from recsys_spark.pipeline.provenance import shown
 from recsys_spark.pipeline.runner import Outcome, Runner
+from recsys_spark.pipeline.scheduled import Report, Scheduled
 from recsys_spark.pipeline.stage import FILES, Stage
 from recsys_spark.pipeline.stages import STAGES
 from recsys_spark.promotion.decisions import Request
+from recsys_spark.scheduling.attempts import Attempt, recorded
+from recsys_spark.scheduling.lease import BusyError, LeaseLostError
+from recsys_spark.scheduling.limits import Ended
+from recsys_spark.tables.workspace import Workspace
 
 DONE, FAULT, BAD_INPUT = 0, 1, 2
-TUNE, PROMOTE, BACKTEST = "tune_model", "promote_model", "backtest_models"
+PIPELINE, TUNE, PROMOTE, BACKTEST = "run_pipeline", "tune_model", "promote_model", "backtest_models"
 PUBLISHES = "fuse_recommendations"
 """The stage that an evaluation alone leaves out."""
 AS_ASKED = ("promoted", "unchanged", "rolled_back", "rejected")
 """Decisions that are no fault under --strict."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a job tells at its end."""
-
-    run_id: str
-    outputs: Mapping[str, str]
-    metrics: Mapping[str, float]
-    extra: Mapping[str, Any]
 
 
 def main(job: str, argv: Sequence[str] | None = None) -> int:
@@ -45,18 +40,30 @@ def main(job: str, argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("recsys_spark").setLevel(logging.INFO)
     started = time.monotonic()
+    told: dict[str, Any] = {}
+
+    def failed(status: str, error: str) -> None:
+        print_line(job, status, started, Report("", {}, {}, {**told, "error": error}))
+
+    def ended(error: Ended | LeaseLostError) -> None:
+        print(f"{job}: {error}", file=sys.stderr)
+        failed(error.status, str(error))
+
     try:
         config = load_config(arguments.config, arguments.overrides)
-        report = _run(job, config, arguments)
+        report = _scheduled(job, config, arguments, ended, told).run()
     except UserError as error:
         print(f"{job}: {error}", file=sys.stderr)
-        _print_line(job, "failed", started, Report("", {}, {}, {"error": str(error)}))
+        failed("busy" if isinstance(error, BusyError) else "failed", str(error))
         return BAD_INPUT
+    except (Ended, LeaseLostError) as error:
+        ended(error)
+        return FAULT
     except Exception as error:
         traceback.print_exc()
-        _print_line(job, "failed", started, Report("", {}, {}, {"error": f"{type(error).__name__}: see the log"}))
+        failed("failed", f"{type(error).__name__}: see the log")
         return FAULT
-    _print_line(job, "done", started, report)
+    print_line(job, "done", started, replace(report, extra={**report.extra, **told}))
     held_up = job == PROMOTE and arguments.strict and report.extra["decision"] not in AS_ASKED
     return FAULT if held_up else DONE
 
@@ -78,6 +85,10 @@ def _parser(job: str) -> argparse.ArgumentParser:
         "--date", type=_day, default=None, metavar="YYYY-MM-DD", help="the run's day; default that of the newest event"
     )
     parser.add_argument("--force", action="store_true", help=_FORCE_TUNING if job == TUNE else _FORCE)
+    if job == PIPELINE:
+        parser.add_argument(
+            "--catch-up", action="store_true", help="first do the days that were missed, one by one; needs --date"
+        )
     if job == TUNE:
         parser.add_argument("--model", required=True, metavar="NAME", help="the recommender, such as gru")
     if job == PROMOTE:
@@ -108,22 +119,29 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2017-12-31") from None
 
 
-def _run(job: str, config: Config, arguments: argparse.Namespace) -> Report:
-    asked = _request(arguments) if job == PROMOTE else None
-    stage = _own_stage(job, config, arguments)
-    runner = Runner(config, f"recsys_spark {job}", arguments.date, force=arguments.force)
-    try:
+def _scheduled(
+    job: str, config: Config, arguments: argparse.Namespace, ended: Callable[[Ended], None], told: dict[str, Any]
+) -> Scheduled:
+    """The job with what it was asked for. Raises UserError where that does not go together."""
+    day, force = arguments.date, arguments.force
+    with recorded(Attempt(Workspace(config.workspace), job, day)):
+        catch_up = job == PIPELINE and arguments.catch_up
+        if catch_up and day is None:
+            raise UserError("--catch-up needs --date: the day up to which the missed ones are done")
+        asked = _request(arguments) if job == PROMOTE else None
+        stage = _own_stage(job, config, arguments)
+
+    def body(runner: Runner) -> Report:
         if asked is not None:
             report = _promotion(runner, asked)
-            runner.prune()
-            return report
-        if stage is None:
-            return _run_pipeline(runner, config, arguments.force)
-        report = _report({job: runner.run(stage, reuse=job == BACKTEST and not arguments.force)})
+        elif stage is None:
+            return _with_store(runner, _run_pipeline(runner, config, force))
+        else:
+            report = _report({job: runner.run(stage, reuse=job == BACKTEST and not force)})
         runner.prune()
-        return report
-    finally:
-        runner.stop()
+        return _with_store(runner, report) if job in (PUBLISHES, PROMOTE) else report
+
+    return Scheduled(job, config, day, force, body, ended, catch_up, told)
 
 
 def _own_stage(job: str, config: Config, arguments: argparse.Namespace) -> Stage | None:
@@ -141,7 +159,8 @@ def _own_stage(job: str, config: Config, arguments: argparse.Namespace) -> Stage
 
 def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
     params = {"workspace": config.workspace, "models": ",".join(config.models), "fusion": config.fusion.method}
-    with runner.tracker.start("run_pipeline", params=params) as parent:
+    with runner.tracker.start(PIPELINE, params=params) as parent:
+        runner.began(parent.run_id)
         stages = {name: stage for name, stage in STAGES.items() if not (config.evaluation.only and name == PUBLISHES)}
         outcomes = {name: runner.run(stage, parent, reuse=not force) for name, stage in stages.items()}
         decided: dict[str, Any] = {}
@@ -153,7 +172,16 @@ def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
         parent.log_metrics(dict(report.metrics))
         parent.log_json(shown(config), "config.json")
     runner.prune()
-    return Report(parent.run_id, report.outputs, report.metrics, {**report.extra, **decided})
+    return replace(report, run_id=parent.run_id, extra={**report.extra, **decided})
+
+
+def _with_store(runner: Runner, report: Report) -> Report:
+    """Load the published lists into the online store, where the configuration asks for it; imported late."""
+    if not runner.config.online.publish or runner.workspace.latest(PUBLISHES) is None:
+        return report
+    from recsys_spark.pipeline.online import publish_online
+
+    return replace(report, extra={**report.extra, **publish_online(runner)})
 
 
 def _request(arguments: argparse.Namespace) -> Request:
@@ -205,10 +233,11 @@ def _report(outcomes: Mapping[str, Outcome]) -> Report:
         },
         metrics={name: value for commit in commits for name, value in commit.metrics.items()},
         extra={"stages": stages} if len(outcomes) > 1 else {},
+        commits=commits,
     )
 
 
-def _print_line(job: str, status: str, started: float, report: Report) -> None:
+def print_line(job: str, status: str, started: float, report: Report) -> None:
     """The contract's last line of stdout."""
     line = {
         "job": job,

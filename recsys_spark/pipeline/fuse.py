@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from pyspark.sql import functions as F
 
@@ -57,9 +58,10 @@ def run(context: StageContext, *, take_over: bool = False) -> StageResult:
     model_version = f"{MODEL_NAME}-{file_sha256(directory / MANIFEST)[:16]}"
     serving = serving_model(context, directory, model_version)
     key = lists_key(context, serving)
-    facts: dict[str, str | None] = {"model": MODEL_NAME, "model_version": model_version, "lists_key": key}
+    facts: dict[str, Any] = {"model": MODEL_NAME, "model_version": model_version, "lists_key": key}
     facts |= {"served": serving.alias, "served_version": serving.version, "served_model_version": serving.content}
     facts["lists_run_id"] = context.run_id
+    facts |= {"k": config.fusion.k, "repeats": config.fusion.repeats}
     newest = context.previous
     if take_over and newest is not None and newest.facts.get("lists_key") == key:
         context.link_tables(newest)

@@ -135,4 +135,4 @@ class OriginContext(StageContext):
         told = super().facts(stage)
         if stage != "build_datasets":
             return told
-        return {**told, "cut_times": {self.place: self.origin.valid_start}}
+        return {**told, "cut_times": {"test": self.origin.valid_end, self.place: self.origin.valid_start}}

@@ -54,13 +54,14 @@ def list_rows(
 
 
 def shipped(
-    context: StageContext, fit: FitName, settings: Settings, columns: ItemColumns | None = None
+    context: StageContext, fit: FitName, settings: Settings, columns: ItemColumns | None = None, apart: str = ""
 ) -> tuple[ShippedModel, int]:
     """A model directory of a fit's bundles within the run directory, shipped; and its number of items.
 
-    Item columns are counted where a fusion is stacked; `columns` are those that were already, for a directory apart.
+    Item columns are counted where a fusion is stacked; `columns` are those that were already, for a directory whose
+    name ends in `apart`.
     """
-    directory = context.run_directory / f"model-{fit}{'' if columns is None else '-stack'}"
+    directory = context.run_directory / f"model-{fit}{apart}"
     bundles, fallback = model_bundles(fit, context)
     vocabulary = Vocabulary.load(next(iter(bundles.values())) / "vocabulary.parquet")
     FusedModel.save(
@@ -84,17 +85,21 @@ def columns_for(context: StageContext, fit: FitName, settings: Settings, bundle:
     return counted_columns(context, fit, bundle) if stacked else None
 
 
-def counted_columns(context: StageContext, fit: FitName, bundle: Path) -> ItemColumns:
+def counted_columns(
+    context: StageContext, fit: FitName, bundle: Path, moved: tuple[DataFrame, int] | None = None
+) -> ItemColumns:
     """The item columns as of the moment at which the fit recommends: from the folds that its histories hold, no other.
+
+    `moved` are other histories and another moment (epoch seconds) for them.
 
     Category, brand and price are those that the fit's own features say, whose parameters have the same cut or an
     earlier one.
     """
     config = context.config
-    now = moment_of(fit, context).now
+    now = moment_of(fit, context).now if moved is None else moved[1]
     if now is None:  # leave_one_out: users have moments of their own; items are counted to the newest event of all
         now = int(context.facts("build_datasets")["cut_times"][fit]) + 1
-    histories = context.read_table("histories")
+    histories = context.read_table("histories") if moved is None else moved[0]
     described = context.read_table("item_features").where(F.col("fit") == parameters_of(fit, config))
     return item_columns(
         count_item_events(histories, FIT_FOLDS[fit], now, config.evaluation.target_events),

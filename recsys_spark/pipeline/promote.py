@@ -92,6 +92,7 @@ def _roll_back(context: StageContext, request: Request) -> StageResult:
     target = state.champions[0]
     assert target.published is not None, "checked on the way back"
     lists = context.workspace.version(PUBLISHING, target.published)
+    context.workspace.check_held()
     set_champions(context.tracker, _versions(target), standing.components)
     restored = publish_again(context.workspace, lists, {"restored_from": lists.version})
     state = replace(state, champions=(replace(target, published=None), *state.champions[1:]))
@@ -157,6 +158,7 @@ def _promote(context: StageContext, state: State, challenger: Registered, champi
     """Move the aliases and publish the new champion's lists."""
     before = _newest_lists(context, champion.version if champion else None)
     new = _as_champion(context, challenger)
+    context.workspace.check_held()
     set_champions(context.tracker, _versions(new), state.standing.components if state.standing else {})
     _published_by(context, challenger)
     return state.promoted(new, before, context.config.promotion.keep_champions)

@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -19,7 +20,8 @@ from recsys_spark.pipeline.keys import source_manifest, stage_key
 from recsys_spark.pipeline.provenance import FILE, provenance
 from recsys_spark.pipeline.stage import Stage, StageContext
 from recsys_spark.promotion.ledger import rollback_pins
-from recsys_spark.session import build_session
+from recsys_spark.scheduling.lease import Lease
+from recsys_spark.session import build_session, stop_session
 from recsys_spark.tables.catalog import check_database, replace_views
 from recsys_spark.tables.pointer import Commit, publish, sync_tree
 from recsys_spark.tables.workspace import Workspace
@@ -41,15 +43,34 @@ class Outcome:
 class Runner:
     """Runs stages of one configuration for one date."""
 
-    def __init__(self, config: Config, app_name: str, day: date | None, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        app_name: str,
+        day: date | None,
+        *,
+        force: bool = False,
+        lease: Lease | None = None,
+        finished: dict[str, int] | None = None,
+    ) -> None:
+        """`finished` holds the versions that an attempt before published, by stage: they are not made once more.
+
+        What this one publishes is added to it.
+        """
         if config.tables.catalog:
             check_database(config.tables.catalog)
         self.config = config
         self.workspace = Workspace(config.workspace)
         self.workspace.check()
+        self.workspace.fence = lease.fence if lease else None
+        self.run_id: str | None = None
+        """The run in MLflow that everything else of this run lies below."""
         self._app_name = app_name
         self._day = day
         self._force = force
+        self._lease = lease
+        self._finished = {} if finished is None else finished
+        self._before = dict(self._finished)
 
     @cached_property
     def tracker(self) -> Tracker:
@@ -64,11 +85,25 @@ class Runner:
     def stop(self) -> None:
         """Stop the session if there is one."""
         if "spark" in self.__dict__:
-            self.spark.stop()
+            stop_session(self.spark)
+
+    def cancel(self) -> None:
+        """End the Spark jobs that run, from another thread."""
+        if "spark" in self.__dict__:
+            with suppress(Exception):
+                self.spark.sparkContext.cancelAllJobs()
+
+    def began(self, run_id: str) -> None:
+        """Tell whoever looks at the lock which run this is."""
+        if self.run_id is None:
+            self.run_id = run_id
+            if self._lease is not None:
+                self._lease.name_run(run_id)
 
     def run(self, stage: Stage, parent: TrackedRun | None = None, *, reuse: bool = False) -> Outcome:
         """Run a stage and commit its outputs; with `reuse`, an unchanged newest commit is returned instead."""
         started = time.monotonic()
+        self.workspace.check_held()
         inputs = {name: self.workspace.require(name) for name in stage.upstream}
         _check_same_origin(inputs)
         as_of = self._as_of(inputs) if stage.dated(self.config) else None
@@ -82,7 +117,8 @@ class Runner:
             stage.follows(self.config, self.tracker) if stage.follows else None,
         )
         newest = self.workspace.latest(stage.name)
-        if reuse and newest is not None and newest.key == key:
+        kept = newest is not None and (reuse or self._before.get(stage.name) == newest.version)
+        if kept and newest is not None and newest.key == key:
             log.info("%s: unchanged, kept version %d", stage.name, newest.version)
             self.replace_views(newest)
             return Outcome(newest, True, time.monotonic() - started)
@@ -104,6 +140,7 @@ class Runner:
         log.info("%s: started", stage.name)
         tags = {"recsys.stage": stage.name, "recsys.key": key}
         with self.tracker.start(stage.name, parent, tags=tags) as tracked:
+            self.began(tracked.run_id)
             parts: dict[str, Commit] = {}
             run_directory = self.workspace.new_run_directory(stage.name, tracked.run_id or uuid.uuid4().hex)
 
@@ -144,7 +181,9 @@ class Runner:
                 facts=result.facts,
                 as_of=as_of.isoformat() if as_of else None,
                 after=newest if stage.append_only(self.config) else None,
+                fence=self.workspace.fence,
             )
+        self._finished[stage.name] = commit.version
         self.replace_views(commit)
         return commit
 

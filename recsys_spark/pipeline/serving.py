@@ -15,7 +15,19 @@ from recsys_spark.tracking.aliases import CHALLENGER, CHAMPION, Registered, alia
 from recsys_spark.tracking.runs import Tracker
 
 MODEL_NAME = "recsys-fused"
-WITHOUT_EFFECT = ("promotion", "scoring", "spark", "tables", "tracking", "tuning", "workspace")
+WITHOUT_EFFECT = (
+    "online",
+    "promotion",
+    "schedule",
+    "scoring",
+    "serving",
+    "spark",
+    "stream",
+    "tables",
+    "tracking",
+    "tuning",
+    "workspace",
+)
 """Sections of the configuration that the lists do not depend on."""
 
 

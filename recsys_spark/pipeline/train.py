@@ -69,7 +69,8 @@ def reads_features(name: str, config: Config) -> bool:
     """Does the recommender learn from what stage fit_features says of items."""
     settings = getattr(config.recommenders, name)
     described = name in DESCRIBED or bool(set(_item_parts(name, config)) - {"id"})
-    return described or getattr(settings, "id_start", "random") == "histories"
+    beside = bool(getattr(settings, "affinity", ())) or getattr(settings, "id_start", "random") == "histories"
+    return described or beside
 
 
 def _item_parts(name: str, config: Config) -> tuple[str, ...]:

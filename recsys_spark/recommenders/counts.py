@@ -13,6 +13,7 @@ from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.forms import Form, SameRow
+from recsys_spark.recommenders.trend import Trend
 
 
 class Counts(Recommender):
@@ -21,13 +22,22 @@ class Counts(Recommender):
     kind: ClassVar[str] = "counts"
 
     def __init__(
-        self, name: str, scores_I: Tensor, half_life_days: float, reason: Literal["popular", "trending"] = "popular"
+        self,
+        name: str,
+        scores_I: Tensor,
+        half_life_days: float,
+        reason: Literal["popular", "trending"] = "popular",
+        trend: Trend | None = None,
     ) -> None:
-        """`scores_I` [I] float32: made of the items' counts, decayed with `half_life_days`."""
+        """`scores_I` [I] float32: made of the items' counts, decayed with `half_life_days`.
+
+        `trend` is what they were made of, where live counts may be added.
+        """
         super().__init__(name, int(scores_I.numel()))
         self.scores_I = scores_I
         self.half_life_days = half_life_days
         self.reason: Literal["popular", "trending"] = reason
+        self.trend = trend
 
     def score(self, batch: UserBatch) -> Scores:
         """The counts, once for each user."""
@@ -68,18 +78,26 @@ class Counts(Recommender):
 
     def save(self, path: Path, vocabulary: Path) -> None:
         """Write the bundle."""
-        config = {
+        config: dict[str, object] = {
             "kind": self.kind,
             "name": self.name,
             "num_items": self.num_items,
             "half_life_days": self.half_life_days,
             "reason": self.reason,
         }
-        write_bundle(path, config, {"scores": self.scores_I}, vocabulary)
+        tensors = {"scores": self.scores_I}
+        if self.trend is not None:
+            tensors |= {"short": self.trend.short_I, "long": self.trend.long_I}
+            config |= {"at": self.trend.at, "smoothing": self.trend.smoothing}
+        write_bundle(path, config, tensors, vocabulary)
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         """The recommender of a bundle."""
         config = bundle.config
         reason = config.get("reason", "popular")  # bundles before `trending` have none
-        return cls(str(config["name"]), bundle.tensors["scores"], float(config["half_life_days"]), reason)
+        trend = None
+        if "short" in bundle.tensors:  # not in bundles that were fitted before live counts could be added
+            tensors = (bundle.tensors["short"], bundle.tensors["long"])
+            trend = Trend(*tensors, float(config["at"]), float(config["smoothing"]))
+        return cls(str(config["name"]), bundle.tensors["scores"], float(config["half_life_days"]), reason, trend)

@@ -70,7 +70,7 @@ class Factors(Recommender):
     def score(self, batch: UserBatch) -> Scores:
         """Scores of all items; users none of whose items has a vector cannot be scored."""
         history = self._history(batch)
-        return Scores(scores=self._solve(history) @ self.vectors_ID.T, can_score=history.known)
+        return Scores(scores=self._solve(history) @ self._side.items_ID.T, can_score=history.known)
 
     def form(self, batch: UserBatch) -> Form:
         """A product of two sides."""
@@ -79,12 +79,13 @@ class Factors(Recommender):
 
     @cached_property
     def _side(self) -> ItemSide:
+        """What items are scored by. Online learning moves it; histories are folded in by `vectors_ID` all the same."""
         return ItemSide(self.vectors_ID)
 
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores of the given items."""
         users_BD = self._solve(self._history(batch))
-        return torch.bmm(self.vectors_ID[items_BK], users_BD[:, :, None])[:, :, 0]
+        return torch.bmm(self._side.items_ID[items_BK], users_BD[:, :, None])[:, :, 0]
 
     @property
     def item_vectors(self) -> Tensor:
@@ -105,7 +106,7 @@ class Factors(Recommender):
         """
         items, shares = torch.full_like(items_BK, -1), torch.full(items_BK.shape, torch.nan)
         for part in self._portions(self._history(batch), extra=4 * items_BK.shape[1]):
-            wanted_bKD = self.vectors_ID[items_BK[part.users]].double()
+            wanted_bKD = self._side.items_ID[items_BK[part.users]].double()
             solved_bDK = torch.cholesky_solve(wanted_bKD.transpose(1, 2), part.cholesky_bDD)
             parts_bLK = part.weights_bL[:, :, None] * torch.bmm(part.vectors_bLD, solved_bDK)
             largest_bK, place_bK = parts_bLK.max(1)

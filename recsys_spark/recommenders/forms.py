@@ -15,6 +15,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from recsys_spark.recommenders.sums import Sums
+
 ITEMS_AT_ONCE = 1 << 14
 """Items whose second moments are added up at a time, in double precision."""
 CELLS_AT_ONCE = 1 << 16
@@ -56,58 +58,6 @@ class Form(ABC):
         """Number of items I."""
 
 
-class Sums:
-    """Sums [B, I] of rows times factors.
-
-    Rows that are the same for all users wait until the end, where they are added together in one product.
-    """
-
-    def __init__(self, users: int, items: int) -> None:
-        self._shape = (users, items)
-        self._total: Tensor | None = None
-        self._factors: list[Tensor] = []
-        self._rows: list[Tensor] = []
-        self._offsets: Tensor | None = None
-
-    def add_product(self, users_BD: Tensor, items_ID: Tensor) -> None:
-        """Add the product of two sides."""
-        if self._total is None:
-            self._total = users_BD @ items_ID.T
-        else:
-            self._total.addmm_(users_BD, items_ID.T)
-
-    def add_row(self, factors_B: Tensor, scores_I: Tensor) -> None:
-        """Add one row of scores, times each user's factor."""
-        self._factors.append(factors_B)
-        self._rows.append(scores_I)
-
-    def add_matrix(self, scores_BI: Tensor, factors_B: Tensor) -> None:
-        """Add the rows of a matrix, times each user's factor."""
-        if self._total is None:
-            self._total = scores_BI * factors_B[:, None]
-            return
-        for rows in portions(scores_BI):
-            self._total[rows] += scores_BI[rows] * factors_B[rows, None]
-
-    def add_cells(self, places_N: Tensor, scores_N: Tensor) -> None:
-        """Add scores to cells, given by their places row x I + code; no place twice."""
-        if self._total is None:
-            self._total = torch.zeros(self._shape)
-        self._total.view(-1).scatter_add_(0, places_N, scores_N)
-
-    def add_offsets(self, offsets_B: Tensor) -> None:
-        """Add a number to all of each user's row."""
-        self._offsets = offsets_B if self._offsets is None else self._offsets + offsets_B
-
-    def total(self) -> Tensor:
-        """The sums; nothing can be added afterwards."""
-        if self._offsets is not None:
-            self.add_row(self._offsets, torch.ones(self._shape[1]))
-        if self._rows:
-            self.add_product(torch.stack(self._factors, dim=1), torch.stack(self._rows).T)
-        return torch.zeros(self._shape) if self._total is None else self._total
-
-
 @dataclass(frozen=True)
 class Matrix(Form):
     """Scores written out."""
@@ -115,10 +65,12 @@ class Matrix(Form):
     scores_BI: Tensor
     """Float32; rows of users that cannot be scored are zero."""
     can_score: Tensor
+    moments: tuple[Tensor, Tensor] | None = None
+    """What `mean_and_deviation` says, where it was found as the scores were made."""
 
     def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
         """Of the scores as they stand."""
-        return mean_and_deviation(self.scores_BI)
+        return mean_and_deviation(self.scores_BI) if self.moments is None else self.moments
 
     def add_to(self, sums: Sums, factors_B: Tensor) -> None:
         """Add the rows."""
@@ -126,7 +78,7 @@ class Matrix(Form):
 
     def of(self, rows: Tensor) -> Matrix:
         """A copy of the rows."""
-        return Matrix(self.scores_BI[rows], self.can_score[rows])
+        return Matrix(self.scores_BI[rows], self.can_score[rows], _of(self.moments, rows))
 
     @cached_property
     def matrix_BI(self) -> Tensor:  # noqa: N802 - its name carries its shape
@@ -137,6 +89,58 @@ class Matrix(Form):
     def num_items(self) -> int:
         """Number of items I."""
         return int(self.scores_BI.shape[1])
+
+
+@dataclass(frozen=True)
+class Columns(Form):
+    """Scores of some items, C of them, written out; all others have score 0."""
+
+    scores_BC: Tensor
+    """Float32; rows of users that cannot be scored are zero."""
+    columns_C: Tensor
+    """[C] int64, their codes, none twice."""
+    items_in_all: int
+    can_score: Tensor
+    moments: tuple[Tensor, Tensor]
+    """What `mean_and_deviation` says: found as the scores were made."""
+
+    def mean_and_deviation(self) -> tuple[Tensor, Tensor]:
+        """Over the whole catalogue."""
+        return self.moments
+
+    def add_to(self, sums: Sums, factors_B: Tensor) -> None:
+        """Add the columns where they stand."""
+        sums.add_columns(self.scores_BC, self.columns_C, factors_B)
+
+    def of(self, rows: Tensor) -> Columns:
+        """A copy of the rows."""
+        moments = (self.moments[0][rows], self.moments[1][rows])
+        return Columns(self.scores_BC[rows], self.columns_C, self.items_in_all, self.can_score[rows], moments)
+
+    @property
+    def num_items(self) -> int:
+        """Number of items I."""
+        return self.items_in_all
+
+
+class RunningMoments:
+    """Means and deviations of rows that are made part by part, each part read while it is in the processor's cache."""
+
+    def __init__(self, users: int) -> None:
+        self._sums_B = torch.zeros(users, dtype=torch.float64)
+        self._squares_B = torch.zeros(users, dtype=torch.float64)
+
+    def add(self, scores_bC: Tensor, rows: slice = slice(None)) -> None:
+        """Count in some columns of some rows."""
+        self._sums_B[rows] += scores_bC.sum(dim=1).double()
+        self._squares_B[rows] += torch.linalg.vector_norm(scores_bC, dim=1).double().square_()
+
+    def over(self, items: int) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [B, 1] float32 over so many items; those that were not counted in score 0."""
+        mean_B = self._sums_B / items
+        variance_B = self._squares_B / items - mean_B.square()
+        deviation_B = variance_B.clamp_min_(LEAST_DEVIATION**2).sqrt_()
+        return mean_B[:, None].float(), deviation_B[:, None].float()
 
 
 class ItemSide:
@@ -157,6 +161,11 @@ class ItemSide:
             centred = torch.cat([self.items_ID[some].double(), self._biases(some)], dim=1) - mean
             covariance.addmm_(centred.T, centred)
         return mean, covariance.div_(count)
+
+    def rows(self, codes_T: Tensor) -> Tensor:
+        """[T, D + 1] float64: the vectors of some items with their biases behind."""
+        biases_T = torch.zeros(len(codes_T)) if self.biases_I is None else self.biases_I[codes_T]
+        return torch.cat([self.items_ID[codes_T], biases_T[:, None]], dim=1).double()
 
     def _biases(self, some: slice) -> Tensor:
         """[I, 1] float64 of some items."""
@@ -279,6 +288,10 @@ def mean_and_deviation(scores_BI: Tensor) -> tuple[Tensor, Tensor]:
     for rows in portions(scores_BI):
         torch.linalg.vector_norm(scores_BI[rows] - mean_B1[rows], dim=1, out=norm_B[rows])
     return mean_B1, (norm_B[:, None] / scores_BI.shape[1] ** 0.5).clamp_min(LEAST_DEVIATION)
+
+
+def _of(moments: tuple[Tensor, Tensor] | None, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+    return None if moments is None else (moments[0][rows], moments[1][rows])
 
 
 def portions(matrix_BI: Tensor) -> list[slice]:

@@ -6,6 +6,7 @@ ten. Letters as in `batch`; I' is the number of items that a dense W covers, N t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +22,7 @@ from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
 from recsys_spark.recommenders.decayed import HistoryItems, decayed_items
-from recsys_spark.recommenders.forms import Cells, Form
+from recsys_spark.recommenders.forms import Cells, Columns, Form, Matrix, RunningMoments
 
 MOST_WEIGHT = 1.0
 """Most weight of one item in a history."""
@@ -29,6 +30,14 @@ TERMS_AT_ONCE = 1 << 22
 """Terms h_uj W_ji of a sparse W that are held at a time: some 30 bytes each."""
 CELLS_AT_ONCE = 1 << 25
 """Cells of the (user, item) lookup that are held at a time: 4 bytes each."""
+NEIGHBOURS_WORTH = 16
+"""A sparse W's rows are written out where the catalogue is smaller than this many times the terms of a user."""
+WRITTEN_AT_ONCE = 3 << 18
+"""Cells of such rows that are made at a time: 3 MB, which stay in the processor's cache."""
+FEW = 16
+"""Fewer users are not worth the effort."""
+TILE = 256
+"""Columns of a dense W that stand together: a tile of it is read for all users before the next one."""
 DENSE_SHARE = 0.1
 """Share of filled cells in the batch's [B, I'] histories above which a dense product is the quicker one."""
 
@@ -62,12 +71,35 @@ class NeighbourItems(Recommender):
         return Scores(scores=scores, can_score=history.known)
 
     def form(self, batch: UserBatch) -> Form:
-        """The cells that the rows of W fill."""
+        """The cells that the rows of W fill; the rows written out where they fill much of them."""
         history = self._history(batch)
+        terms = NEIGHBOURS_WORTH * history.items.numel() * self.neighbours.numel() // max(1, self.num_items)
+        if batch.size >= FEW and batch.size * self.num_items < terms and torch.backends.mkl.is_available():
+            return self._written(history, batch.size)
         entries = (history.weights.numpy(), history.items.numpy(), history.offsets.numpy())
         filled = csr_matrix(entries, shape=(batch.size, self.num_items)) @ self._sparse
         offsets, items = (torch.from_numpy(codes.astype(np.int64)) for codes in (filled.indptr, filled.indices))
         return Cells(offsets, items, torch.from_numpy(filled.data), self.num_items, history.known)
+
+    def _written(self, history: HistoryItems, size: int) -> Form:
+        """H W [B, I] by MKL's product of two sparse matrices, some users at a time."""
+        scores = torch.empty(size, self.num_items)
+        moments = RunningMoments(size)
+        items, step = history.items.int(), max(1, WRITTEN_AT_ONCE // self.num_items)
+        for start in range(0, size, step):
+            some = slice(start, min(start + step, size))
+            offsets = history.offsets[start : some.stop + 1]
+            own = slice(int(offsets[0]), int(offsets[-1]))
+            part = _sparse_rows((offsets - offsets[0]).int(), items[own], history.weights[own], self.num_items)
+            rows = scores[some]
+            torch.addmm(rows, part, self._mkl, beta=0, out=rows)
+            moments.add(rows, some)
+        return Matrix(scores, history.known, moments.over(self.num_items))
+
+    @cached_property
+    def _mkl(self) -> Tensor:
+        """W as torch has it."""
+        return _sparse_rows(self.indptr.int(), self.neighbours.int(), self.similarities, self.num_items)
 
     @cached_property
     def _sparse(self) -> csr_matrix:
@@ -188,10 +220,13 @@ class DenseItems(Recommender):
     kind: ClassVar[str] = "ease"
 
     def __init__(self, name: str, num_items: int, covered: Tensor, weights: Tensor, half_life_days: float) -> None:
-        """`covered` [I'] int64 ascending codes; `weights` W [I', I'] float32, W[j, i] the term of history item j."""
+        """`covered` [I'] int64 ascending codes; `weights` W, W[j, i] the term of history item j, float32.
+
+        W is [I', I'], or in tiles [T, I', TILE] as `tiled` makes them: so it is kept and stored.
+        """
         super().__init__(name, num_items)
         self.covered = covered
-        self.weights = weights
+        self.tiles = weights if weights.dim() == 3 else tiled(weights)
         self.half_life_days = half_life_days
         self.place_of = torch.full((num_items,), -1, dtype=torch.int64)
         self.place_of[covered] = torch.arange(covered.numel())
@@ -199,9 +234,21 @@ class DenseItems(Recommender):
     def score(self, batch: UserBatch) -> Scores:
         """Scores of all items; users without a covered item cannot be scored."""
         history = self._history(batch)
+        scores_BC, _ = self._product(history, batch.size)
+        if self.covered.numel() == self.num_items:
+            return Scores(scores_BC, history.known)
         scores = torch.zeros(batch.size, self.num_items)
-        scores[:, self.covered] = self._product(history, batch.size)
+        scores[:, self.covered] = scores_BC
         return Scores(scores=scores, can_score=history.known)
+
+    def form(self, batch: UserBatch) -> Form:
+        """The covered columns, with their moments."""
+        history = self._history(batch)
+        scores_BC, moments = self._product(history, batch.size)
+        over_all = moments.over(self.num_items)
+        if self.covered.numel() == self.num_items:
+            return Matrix(scores_BC, history.known, over_all)
+        return Columns(scores_BC, self.covered, self.num_items, history.known, over_all)
 
     def can_score(self, batch: UserBatch) -> Tensor:
         """[B] bool: has the user an item that W covers."""
@@ -232,21 +279,30 @@ class DenseItems(Recommender):
         history = decayed_items(batch, self.num_items, self.half_life_days, MOST_WEIGHT)
         return history.keep(self.place_of[history.items] >= 0)
 
-    def _product(self, history: HistoryItems, size: int) -> Tensor:
-        """H W [B, I']: dense where the batch is large and its histories long, else by the rows of W that are needed."""
-        places = self.place_of[history.items]
-        if size > 1 and history.items.numel() > DENSE_SHARE * size * self.covered.numel():
-            dense = torch.zeros(size, self.covered.numel())
+    def _product(self, history: HistoryItems, size: int) -> tuple[Tensor, RunningMoments]:
+        """H W [B, I'], tile by tile: dense where histories are long, else by the rows of W that are needed."""
+        places, count = self.place_of[history.items], self.covered.numel()
+        scores, moments = torch.empty(size, count), RunningMoments(size)
+        dense = None
+        if size > 1 and places.numel() > DENSE_SHARE * size * count:
+            dense = torch.zeros(size, count)
             dense[history.users, places] = history.weights
-            return dense @ self.weights
-        return torch.nn.functional.embedding_bag(
-            places,
-            self.weights,
-            history.offsets,
-            mode="sum",
-            per_sample_weights=history.weights,
-            include_last_offset=True,
-        )
+        for tile, weights in enumerate(self.tiles):
+            if dense is not None:
+                part = dense @ weights
+            else:
+                part = torch.nn.functional.embedding_bag(
+                    places,
+                    weights,
+                    history.offsets,
+                    mode="sum",
+                    per_sample_weights=history.weights,
+                    include_last_offset=True,
+                )
+            moments.add(part)
+            columns = scores[:, tile * TILE : (tile + 1) * TILE]
+            columns.copy_(part[:, : columns.shape[1]])
+        return scores, moments
 
     def _terms(self, batch: UserBatch, items_BK: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of each user with a covered item: (row, codes of its items [n], terms h_uj W_ji [n, K])."""
@@ -257,7 +313,8 @@ class DenseItems(Recommender):
             if low == high:
                 continue
             own, wanted = history.items[low:high], places_BK[user]
-            terms = self.weights[self.place_of[own][:, None], wanted.clamp(min=0)[None]]
+            columns = wanted.clamp(min=0)[None]
+            terms = self.tiles[columns // TILE, self.place_of[own][:, None], columns % TILE]
             yield user, own, terms * history.weights[low:high, None] * (wanted >= 0)
 
     def save(self, path: Path, vocabulary: Path) -> None:
@@ -268,7 +325,7 @@ class DenseItems(Recommender):
             "num_items": self.num_items,
             "half_life_days": self.half_life_days,
         }
-        write_bundle(path, config, {"covered": self.covered, "weights": self.weights}, vocabulary)
+        write_bundle(path, config, {"covered": self.covered, "tiles": self.tiles}, vocabulary)
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
@@ -277,6 +334,24 @@ class DenseItems(Recommender):
             str(bundle.config["name"]),
             int(bundle.config["num_items"]),
             bundle.tensors["covered"],
-            bundle.tensors["weights"],
+            bundle.tensors["tiles"] if "tiles" in bundle.tensors else bundle.tensors["weights"],  # older ones
             float(bundle.config["half_life_days"]),
         )
+
+
+def tiled(weights: Tensor) -> Tensor:
+    """[T, I', TILE] the columns of W [I', I'] in tiles, zeros behind the last column."""
+    count = len(weights)
+    tiles = torch.zeros(-(-count // TILE), count, TILE)
+    for place, tile in enumerate(tiles):
+        part = weights[:, place * TILE : (place + 1) * TILE]
+        tile[:, : part.shape[1]] = part
+    return tiles
+
+
+def _sparse_rows(offsets: Tensor, items: Tensor, values: Tensor, num_items: int) -> Tensor:
+    """Compressed sparse rows of a matrix with a column an item, int32 codes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)  # it says so once a process
+        size = (offsets.numel() - 1, num_items)
+        return torch.sparse_csr_tensor(offsets, items, values, size=size, check_invariants=False)

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_spark.errors import UserError
+from recsys_spark.models.affinity import Affinity, add_gathered
 from recsys_spark.models.composed import make_scorer
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.content import Content
 from recsys_spark.models.history_scorer import HistoryScorer
 from recsys_spark.models.packed import History, Rows, last_places
 from recsys_spark.models.user_side import UserSide
+from recsys_spark.recommenders.attributed import AttributedProduct, KindMoments
 from recsys_spark.recommenders.base import Evidence, Recommender, Scores
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import Bundle, write_bundle
@@ -36,8 +38,9 @@ class NeuralRecommender(Recommender):
 
     Users without history cannot be scored; where the user encoder is a table, those that it was not trained on.
     State: the composition, item vectors [I + 1, D] (row 0 is padding), item biases [I], the user side's and the
-    scorer's parameters, the scorer's item side [I, D] where that differs from the vectors, and where items are known by
-    their content too, what `extended` needs.
+    scorer's parameters, the scorer's item side [I, D] where that differs from the vectors, where items are known by
+    their content too, what `extended` needs, and where the composition has an affinity, that, which reads the whole
+    history.
     """
 
     kind: ClassVar[str] = "neural"
@@ -48,24 +51,41 @@ class NeuralRecommender(Recommender):
         composition: Composition,
         scorer: HistoryScorer,
         for_new_items: Mapping[str, Tensor] | None = None,
+        affinity: Affinity | None = None,
     ) -> None:
         """`for_new_items` is what `extended.kept_for_new_items` gave."""
         super().__init__(name, composition.num_items)
         self.composition = composition
         self._scorer = scorer
         self._for_new_items = dict(for_new_items or {})
+        self.affinity = affinity
         scorer.user_side.eval()
         scorer.scorer.eval()
+
+    def with_affinity(self, affinity: Affinity | None) -> NeuralRecommender:
+        """The network with an affinity beside it."""
+        return NeuralRecommender(self.name, self.composition, self._scorer, self._for_new_items, affinity)
 
     def score(self, batch: UserBatch) -> Scores:
         """Scores [B, I]; NeuMF goes through the catalogue in tiles."""
         can_score_B = self._can_score(batch)
         if bool(can_score_B.all()) and batch.size:
-            return Scores(self._scorer.matrix(self._users(batch, can_score_B)), can_score_B)
+            return Scores(self._matrix(batch, can_score_B), can_score_B)
         scores_BI = torch.zeros(batch.size, self.num_items)
         if bool(can_score_B.any()):
-            scores_BI[can_score_B] = self._scorer.matrix(self._users(batch, can_score_B))
+            scores_BI[can_score_B] = self._matrix(batch, can_score_B)
         return Scores(scores_BI, can_score_B)
+
+    def _matrix(self, batch: UserBatch, can_score_B: Tensor) -> Tensor:
+        """Scores [b, I] of the users that can be scored."""
+        scores_BI = self._scorer.matrix(self._users(batch, can_score_B))
+        if self.affinity is not None:
+            add_gathered(scores_BI, self._table(self.affinity, batch)[can_score_B], self.affinity.kinds[1])
+        return scores_BI
+
+    @staticmethod
+    def _table(affinity: Affinity, batch: UserBatch) -> Tensor:
+        return affinity.table(batch.items, batch.ages, batch.users, batch.size)
 
     def form(self, batch: UserBatch) -> Form:
         """A product of two sides, where the scorer is one."""
@@ -75,11 +95,19 @@ class NeuralRecommender(Recommender):
         users_BD = torch.zeros(batch.size, self._side.items_ID.shape[1])
         if bool(can_score_B.any()):
             users_BD[can_score_B] = self._users(batch, can_score_B)
-        return Product(users_BD, self._side, can_score_B)
+        own = Product(users_BD, self._side, can_score_B)
+        if self.affinity is None:
+            return own
+        return AttributedProduct(own, self._table(self.affinity, batch), self._kind_moments)
 
     @cached_property
     def _side(self) -> ItemSide:
         return ItemSide(self._scorer.side_ID, self._scorer.biases_I)
+
+    @cached_property
+    def _kind_moments(self) -> KindMoments:
+        assert self.affinity is not None
+        return KindMoments(self._side, self.affinity.kinds[1])
 
     def can_score(self, batch: UserBatch) -> Tensor:
         """[B] bool, without encoding anybody."""
@@ -91,6 +119,9 @@ class NeuralRecommender(Recommender):
         scores_BK = torch.zeros(items_BK.shape)
         if bool(can_score_B.any()):
             scores_BK[can_score_B] = self._scorer.pairs(self._users(batch, can_score_B), items_BK[can_score_B])
+            if self.affinity is not None:
+                gathered_BK = self._table(self.affinity, batch).gather(1, self.affinity.kinds[1][items_BK])
+                scores_BK += gathered_BK * can_score_B[:, None]
         return scores_BK
 
     def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
@@ -138,7 +169,8 @@ class NeuralRecommender(Recommender):
             biases_I=torch.cat((self._scorer.biases_I, biases_C)),
         )
         composition = replace(self.composition, num_items=self.num_items + content.num_items)
-        return NeuralRecommender(self.name, composition, scorer, self._for_new_items)
+        affinity = self.affinity.extended(content) if self.affinity is not None else None
+        return NeuralRecommender(self.name, composition, scorer, self._for_new_items, affinity)
 
     def save(self, path: Path, vocabulary: Path) -> None:
         """Write the bundle."""
@@ -150,7 +182,10 @@ class NeuralRecommender(Recommender):
         if self._scorer.scorer.projects_items:
             tensors["item_side"] = self._scorer.side_ID
         tensors |= self._for_new_items
-        config = {"kind": self.kind, "name": self.name, "num_items": self.num_items}
+        config: dict[str, Any] = {"kind": self.kind, "name": self.name, "num_items": self.num_items}
+        if self.affinity is not None:
+            tensors |= self.affinity.tensors()
+            config["affinity"] = self.affinity.settings()
         write_bundle(path, {**config, "composition": self.composition.as_dict()}, tensors, vocabulary)
 
     @classmethod
@@ -169,7 +204,9 @@ class NeuralRecommender(Recommender):
             side_ID=bundle.tensors.get("item_side"),
         )
         kept = {name: value for name, value in bundle.tensors.items() if name.startswith(PREFIX)}
-        return cls(str(bundle.config["name"]), composition, scorer, kept)
+        settings = bundle.config.get("affinity")
+        affinity = Affinity.from_bundle(settings, bundle.tensors) if settings else None
+        return cls(str(bundle.config["name"]), composition, scorer, kept, affinity)
 
     def _can_score(self, batch: UserBatch) -> Tensor:
         return self._scorer.user_side.known(batch.user_index, batch.lengths)

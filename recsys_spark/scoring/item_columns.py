@@ -50,8 +50,21 @@ def item_columns(counts: DataFrame, described: DataFrame, now: int, vocabulary: 
         {name: whole[name] for name in COUNTED},
         first_age=(now - real["first"]) / SECONDS_A_DAY,
         last_age=(now - real["last"]) / SECONDS_A_DAY,
-        described={"price": real["price"], "category": whole["category_code"], "brand": whole["brand_code"]},
+        described={
+            "price": real["price"],
+            "category": whole["category_code"],
+            "brand": whole["brand_code"],
+            "title": shared_titles(vocabulary),
+        },
     )
+
+
+def shared_titles(vocabulary: Path) -> np.ndarray:
+    """[I] int64: items of one title have one code, from 1; those whose title is theirs alone have 0."""
+    titles = pq.read_table(vocabulary, columns=["title"], partitioning=None)["title"].to_numpy(zero_copy_only=False)
+    _, place, items = np.unique(titles.astype(str), return_inverse=True, return_counts=True)
+    shared = items > 1
+    return np.where(shared, np.cumsum(shared), 0)[place].astype(np.int64)
 
 
 def count_item_events(histories: DataFrame, folds: Sequence[int], now: int, target_events: Sequence[str]) -> DataFrame:
@@ -88,9 +101,11 @@ def _counted(flat: FlatHistories, now: int, wanted: Sequence[int]) -> pa.RecordB
     }
     purchases = np.unique((rows * len(index) + items) * DAYS + days)
     pairs, starts, visits = np.unique(purchases // DAYS, return_index=True, return_counts=True)
-    span = purchases[starts + visits - 1] - purchases[starts]
+    oldest = purchases[starts + visits - 1] % DAYS
+    span = oldest - purchases[starts] % DAYS
     item = pairs % max(len(index), 1)
-    for name, values in (("buyers", 1), ("repeaters", visits > 1), ("gaps", visits - 1), ("gap_days", span)):
+    sums = {"buyers": 1, "repeaters": visits > 1, "gaps": visits - 1, "gap_days": span}
+    for name, values in (sums | {f"new_{days}": oldest < days for days in (14, 30, 60)}).items():
         weights = np.broadcast_to(np.asarray(values, dtype=np.float64), item.shape)
         counts[name] = np.bincount(item, weights, minlength=len(index)).astype(np.int64)
     columns = [pa.array(index.astype(np.int32)), *(pa.array(counts[name].astype(np.int64)) for name in COUNTED)]

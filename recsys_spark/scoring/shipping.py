@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.fusion.model import FusedModel
 from recsys_spark.recommenders.bundle import MANIFEST, file_sha256
+from recsys_spark.scoring.memory import keep_freed_memory
 from recsys_spark.session import is_local_master, process_folder
 
 KEPT = 4
@@ -38,6 +39,7 @@ class ShippedModel:
     def load(self) -> FusedModel:
         """The model, loaded and checked once in each Python worker."""
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         return _load(self.name, self.directory)
 
 

@@ -26,8 +26,8 @@ from recsys_spark.scoring.relevance import target_pairs
 from recsys_spark.scoring.shipping import ShippedModel
 
 SCHEMA = (
-    "user_id string, features array<float>, label array<boolean>, relevant array<boolean>, seen array<boolean>, "
-    "relevant_count bigint, relevant_seen bigint, rival_allow double, rival_drop double"
+    "user_id string, moment int, features array<float>, label array<boolean>, relevant array<boolean>, "
+    "seen array<boolean>, relevant_count bigint, relevant_seen bigint, rival_allow double, rival_drop double"
 )
 COLUMNS = tuple(column.split(" ")[0] for column in SCHEMA.split(", "))
 MODES: tuple[Repeats, ...] = ("allow", "drop")
@@ -47,6 +47,8 @@ class Question:
     """Epoch seconds before which relevant items make labels; None for all of the window."""
     k: int
     """The K of NDCG@K."""
+    moment: int = 0
+    """Which of the moments within the window it is: 0 for its start."""
 
 
 def stack_rows(
@@ -54,26 +56,27 @@ def stack_rows(
     model: ShippedModel,
     moment: Moment,
     question: Question,
-    rivals: Mapping[Repeats, FusionSettings],
+    rivals: Mapping[Repeats, FusionSettings] | None,
     depth: int,
     block_bytes: int,
 ) -> DataFrame:
     """A row a user with relevant items in the fold: candidates with features [C, F] flat, and the rivals' NDCG@K.
 
-    The features see the histories of `moment` and the model's item columns; nothing of the question.
+    The features see the histories of `moment` and the model's item columns; nothing of the question. Without rivals
+    their NDCG is null.
     """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         fused = model.load()
         as_large = replace(average(tuple(fused.recommenders)), stack=Stack(depth, "", Trees("")))
-        for block in user_blocks(batches, fused, moment, block_bytes, [as_large, *rivals.values()]):
+        for block in user_blocks(batches, fused, moment, block_bytes, [as_large, *(rivals or {}).values()]):
             yield _block_rows(block, fused, question, rivals, depth)
 
     return histories.mapInArrow(score, SCHEMA)
 
 
 def _block_rows(
-    block: UserBlock, fused: FusedModel, question: Question, rivals: Mapping[Repeats, FusionSettings], depth: int
+    block: UserBlock, fused: FusedModel, question: Question, rivals: Mapping[Repeats, FusionSettings] | None, depth: int
 ) -> pa.RecordBatch:
     batch, items = block.batch, fused.num_items
     assert fused.resources.columns is not None
@@ -81,7 +84,7 @@ def _block_rows(
     silent = {name: recommender.silent_score for name, recommender in fused.recommenders.items()}
     target = fused.resources.target(batch)
     maker = FeatureMaker(names, depth, fused.resources.columns, target, batch, silent)
-    blends = fused.blends([rivals[mode] for mode in MODES], batch)
+    blends = fused.blends([rivals[mode] for mode in MODES], batch) if rivals else []
     for name, recommender in fused.recommenders.items():
         maker.take(name, recommender.form(batch))  # once more, in the very form in which it is served
     made = maker.made(fused.recommenders, batch)
@@ -93,8 +96,9 @@ def _block_rows(
     counted = targets.users if question.count_unknown else targets.users[codes >= 0]
     count = np.bincount(counted, minlength=batch.size)
     held = np.bincount(relevant[np.isin(relevant, seen)] // items, minlength=batch.size)
-    worth = {}
-    for mode, result in zip(MODES, blends, strict=True):
+    worth = {mode: np.full(batch.size, np.nan) for mode in MODES}
+    for mode, result in zip(MODES, blends, strict=False):
+        assert rivals is not None
         ranked = fused.top(result.fused, batch, question.k, mode, fused.silent_score(rivals[mode])).items.numpy()
         hits = np.isin(np.arange(batch.size)[:, None] * items + ranked, relevant) & (ranked >= 0)
         worth[mode] = _ndcg(hits, count - (held if mode == "drop" else 0), question.k)
@@ -103,7 +107,8 @@ def _block_rows(
     keys_N = users_N * items + made.retrieved.items_BC.numpy()[present]
     flags = [np.isin(keys_N, wanted) for wanted in (_labels(block, fused, question), relevant, seen)]
     kept = count > 0
-    return _record(block, made, users_N, flags, kept, [count, held, worth["allow"], worth["drop"]])
+    of_moment = np.full(batch.size, question.moment, dtype=np.int32)
+    return _record(block, made, users_N, flags, kept, of_moment, [count, held, worth["allow"], worth["drop"]])
 
 
 def _labels(block: UserBlock, fused: FusedModel, question: Question) -> Ints:
@@ -130,6 +135,7 @@ def _record(
     users_N: Ints,
     flags: Sequence[Flags],
     kept_B: Flags,
+    moment_B: npt.NDArray[np.int32],
     columns: Sequence[np.ndarray],
 ) -> pa.RecordBatch:
     lengths = np.bincount(users_N, minlength=len(kept_B))
@@ -142,12 +148,15 @@ def _record(
         *(pa.ListArray.from_arrays(ends, pa.array(flag[rows])) for flag in flags),
     ]
     users = block.user_ids.filter(pa.array(kept_B))
-    return pa.RecordBatch.from_arrays([users, *lists, *(pa.array(c[kept_B]) for c in columns)], names=list(COLUMNS))
+    moments = pa.array(moment_B[kept_B])
+    return pa.RecordBatch.from_arrays(
+        [users, moments, *lists, *(pa.array(c[kept_B]) for c in columns)], names=list(COLUMNS)
+    )
 
 
 def load_stack(directory: Path, components: Sequence[str]) -> RankingTable:
-    """The written table; bounded by `fusion.stacked.users` rows."""
-    table = pq.read_table(directory).sort_by("user_id")
+    """The written table; bounded by `fusion.stacked.users` rows at each moment."""
+    table = pq.read_table(directory).sort_by([("user_id", "ascending"), ("moment", "ascending")])
     names = feature_names(components)
 
     def flat(name: str) -> np.ndarray:
@@ -165,4 +174,6 @@ def load_stack(directory: Path, components: Sequence[str]) -> RankingTable:
         relevant_count=table["relevant_count"].to_numpy(),
         relevant_seen=table["relevant_seen"].to_numpy(),
         rivals={mode: table[f"rival_{mode}"].to_numpy() for mode in MODES},
+        people=np.unique(table["user_id"].to_numpy().astype(str), return_inverse=True)[1],
+        moments=table["moment"].to_numpy().astype(np.int64),
     )

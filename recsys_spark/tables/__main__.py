@@ -1,13 +1,15 @@
-"""`python -m recsys_spark.tables show NAME --config FILE`: the path of a table's newest version."""
+"""`python -m recsys_spark.tables show NAME --config FILE`: where a table's newest version lies."""
 
 from __future__ import annotations
 
 import argparse
+import glob
 import sys
 
 from recsys_spark.config import load_config
 from recsys_spark.errors import UserError
-from recsys_spark.tables.schemas import TABLES
+from recsys_spark.tables.batches import live_path
+from recsys_spark.tables.schemas import LIVE, TABLES
 from recsys_spark.tables.workspace import Workspace
 
 
@@ -21,11 +23,21 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         config = load_config(arguments.config, arguments.overrides)
-        print(Workspace(config.workspace).table_commit(arguments.name).path(arguments.name))
+        print(_place(Workspace(config.workspace), arguments.name))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _place(workspace: Workspace, name: str) -> str:
+    """Where the table is read: the newest version's folder, or a glob over all micro-batches of the stream."""
+    if name not in TABLES or TABLES[name].stage != LIVE:
+        return str(workspace.table_commit(name).path(name))
+    path = live_path(workspace.root, name)
+    if not glob.glob(path):
+        raise UserError(f"workspace {workspace.root}: no micro-batch has rows of {name}; run jobs/{LIVE}.py first")
+    return path
 
 
 if __name__ == "__main__":

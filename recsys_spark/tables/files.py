@@ -1,4 +1,4 @@
-"""Files that tasks write themselves."""
+"""Files that are written whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Write a file and flush it to disk."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

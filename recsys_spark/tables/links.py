@@ -42,4 +42,5 @@ def publish_again(workspace: Workspace, commit: Commit, facts: Mapping[str, Any]
         metrics=commit.metrics,
         facts={**commit.facts, **facts},
         as_of=commit.as_of,
+        fence=workspace.fence,
     )

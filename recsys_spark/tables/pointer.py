@@ -15,6 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import UserError
+from recsys_spark.tables.files import write_synced
+
+
+class OvertakenError(UserError):
+    """Another writer published while this one extended the version before."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What a writer needs besides, to publish: as long as it holds the lock of the workspace."""
+
+    staging: Path
+    """Where its pointers are written before they are linked; whoever takes the lock over removes the folder."""
+    check: Callable[[], None]
+    """Raises where the lock is lost."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +94,14 @@ def publish(
     facts: Mapping[str, Any],
     as_of: str | None,
     after: int | None = None,
+    fence: Fence | None = None,
 ) -> Commit:
     """Make a finished run directory the stage's newest version.
 
     The pointer is written to a temporary file, synced and hard-linked under the next free number (put-if-absent), so a
     pointer is never empty and two writers never share a number. With `after` the new version must follow that one:
-    where another writer came between, UserError is raised and nothing is published. Returns the commit.
+    where another writer came between, OvertakenError is raised and nothing is published; where `fence` does not hold
+    any more, its error is. Returns the commit.
     """
     content = {
         "key": key,
@@ -99,24 +116,26 @@ def publish(
 
     def check(newest: int) -> None:
         if after is not None and newest != after:
-            raise UserError(f"{stage}: version {newest} was published while this run extended {after}; run it again")
+            said = f"{stage}: version {newest} was published while this run extended {after}; run it again"
+            raise OvertakenError(said)
 
     text = json.dumps(content, indent=1, sort_keys=True)
-    return read_commit(link_next(stage_directory / "versions", text, check), stage)
+    return read_commit(link_next(stage_directory / "versions", text, check, fence), stage)
 
 
-def link_next(folder: Path, text: str, check: Callable[[int], None] = lambda newest: None) -> Path:
+def link_next(
+    folder: Path, text: str, check: Callable[[int], None] = lambda newest: None, fence: Fence | None = None
+) -> Path:
     """Put `text` into `folder` as the file of the next free number, whole and synced (put-if-absent); returns it.
 
-    `check(newest)` is asked with the highest number so far before each try, and may refuse by raising.
+    `check(newest)` is asked with the highest number so far before each try, and may refuse by raising, as may `fence`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{uuid.uuid4().hex}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    if fence is not None:
+        fence.check()
+    temporary = (folder if fence is None else fence.staging) / f".{uuid.uuid4().hex}.tmp"
     try:
+        write_synced(temporary, text)
         while True:
             newest = max((int(path.stem) for path in _numbered(folder)), default=0)
             check(newest)
@@ -126,8 +145,12 @@ def link_next(folder: Path, text: str, check: Callable[[int], None] = lambda new
             except FileExistsError:
                 continue  # another writer took the number: take the next
             break
+    except FileNotFoundError:
+        if fence is not None:
+            fence.check()  # the lock was lost meanwhile, and the staging folder with it
+        raise
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     sync_directory(folder)
     return target
 

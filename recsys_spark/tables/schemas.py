@@ -33,6 +33,9 @@ class Table:
         return frame.select(*[F.col(field.name).cast(field.dataType).alias(field.name) for field in self.schema])
 
 
+LIVE = "update_online"
+"""The stage of tables that the stream writes, batch by batch: they have no versions, `tables.batches` keeps them."""
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -165,6 +168,26 @@ TABLES: dict[str, Table] = {
             "champion string, passed boolean, gates string, approved_by string, comment string, lineage string, "
             "run_id string",
             ("decision_id",),
+        ),
+        Table(
+            "job_runs",
+            "run_pipeline",
+            "job_run_id string, job string, date date, attempt int, status string, started timestamp, seconds double, "
+            "rows_in bigint, rows_out bigint, error string, run_id string, host string, pid int",
+            ("job_run_id",),
+        ),
+        Table(
+            "live_events",
+            LIVE,
+            "event_id string, user_id string, item_id string, event_type string, event_time timestamp, "
+            "quantity double, price double, order_id string, source_file string, batch bigint",
+            ("event_id",),
+        ),
+        Table(
+            "live_quarantine",
+            LIVE,
+            "source_file string, raw string, reasons array<string>, batch bigint, taken_at timestamp",
+            (),
         ),
     )
 }

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.errors import UserError
 from recsys_spark.tables.location import spark_path
-from recsys_spark.tables.pointer import Commit, commits, latest_commit
+from recsys_spark.tables.pointer import Commit, Fence, commits, latest_commit
 from recsys_spark.tables.schemas import TABLES
 
 GRACE_SECONDS = 24 * 3600
@@ -32,6 +32,8 @@ class Workspace:
         if re.match(r"^(?!file:)[a-zA-Z][a-zA-Z0-9+.-]+:", root):
             raise UserError(f"workspace {root}: must be a local or mounted folder; mount the store and name its path")
         self.root = Path(root.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
+        self.fence: Fence | None = None
+        """The lock under which this process publishes, where it holds one."""
 
     def check(self) -> None:
         """Raises UserError where the folder cannot be written to, or has no hard links to publish with."""
@@ -48,6 +50,11 @@ class Workspace:
             for path in (probe, probe.with_suffix(".link")):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
+
+    def check_held(self) -> None:
+        """Raises where this process held the lock of the workspace, and does so no more."""
+        if self.fence is not None:
+            self.fence.check()
 
     def stage_directory(self, stage: str) -> Path:
         """The folder of a stage's versions and runs."""

@@ -122,6 +122,8 @@ class _Launch:
         elif left := self._left():
             with suppress(ProcessLookupError):
                 os.kill(int(left["agent"]), signal.SIGKILL)
+        else:
+            take_over(Path(self._spec.work), "")  # the driver was interrupted: they end by themselves
         self._thread.join(EXIT_SECONDS)
 
 

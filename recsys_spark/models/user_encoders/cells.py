@@ -70,6 +70,26 @@ class GRUStates(torch.autograd.Function):
         return grad_inputs, grad_recurrent.T @ before, grad_recurrent.sum(dim=0), None
 
 
+def last_gru_states(
+    gates_TG: Tensor, token_P: Tensor, starts_B: Tensor, lengths_B: Tensor, weight_GD: Tensor, bias_G: Tensor
+) -> Tensor:
+    """States [B, D] of a GRU after the last position of rows, longest first, which stand at `starts` in `token_P`.
+
+    `gates_TG` [T, 3 D] are the inputs' parts of the gates, `token_P` [P] says which one stands at each position.
+    """
+    dim = weight_GD.shape[1]
+    states_BD, weight_DG = gates_TG.new_zeros(lengths_B.numel(), dim), weight_GD.T.contiguous()
+    reading = (lengths_B.numel() - torch.bincount(lengths_B).cumsum(0))[:-1].tolist()  # rows longer than each place
+    for place, rows in enumerate(reading):
+        state = states_BD[:rows]
+        gates = gates_TG.index_select(0, token_P[starts_B[:rows] + place])
+        recurrent = torch.addmm(bias_G, state, weight_DG)
+        both = gates[:, : 2 * dim].add_(recurrent[:, : 2 * dim]).sigmoid_()
+        new = gates[:, 2 * dim :].addcmul_(both[:, :dim], recurrent[:, 2 * dim :]).tanh_()
+        torch.lerp(new, state, both[:, dim:], out=state)
+    return states_BD
+
+
 class LSTMStates(torch.autograd.Function):
     """c = f c' + i g, h = o tanh(c); i, f and o = sigmoid, g = tanh of x + W h' + b."""
 

@@ -26,6 +26,11 @@ class HistoryContext(nn.Module):
         self.event_types = nn.Parameter(torch.empty(len(EVENT_TYPES), dim)) if composition.event_types else None
         self.gaps = nn.Parameter(torch.empty(GAP_BUCKETS, dim)) if composition.time_gaps else None
 
+    @property
+    def silent(self) -> bool:
+        """Is an event nothing but its item."""
+        return self.event_types is None and self.gaps is None
+
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw small vectors: at the start the item counts most."""
         for table in self.parameters():

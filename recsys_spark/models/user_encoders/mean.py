@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_spark.models.composition import Composition
@@ -26,3 +27,11 @@ class MeanHistory(nn.Module):
         counts_P = (rows.place_P + 1).to(inputs_PD.dtype)
         users_PD: Tensor = self.dropout(rows.from_groups(sums) / counts_P[:, None])
         return users_PD
+
+    def last(self, inputs_TD: Tensor, token_P: Tensor, rows: Rows) -> Tensor:
+        """User vectors [B, D] after the last position of each row alone, without dropout: the mean of its inputs.
+
+        Inputs [T, D] are told once each, `token_P` says which one stands at each position.
+        """
+        users_BD: Tensor = F.embedding_bag(token_P, inputs_TD, rows.starts_B, mode="mean")
+        return users_BD

@@ -11,7 +11,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.packed import Rows
-from recsys_spark.models.user_encoders.cells import GRUStates, LSTMStates
+from recsys_spark.models.user_encoders.cells import GRUStates, LSTMStates, last_gru_states
+
+ROWS_AT_ONCE = 512
+"""Rows that are read at once where their last states alone are wanted: these and their gates stay in the cache."""
 
 
 class RecurrentHistory(nn.Module):
@@ -42,6 +45,25 @@ class RecurrentHistory(nn.Module):
             states, _ = self.network(sequence)
         users_PD: Tensor = self.project(self.dropout(rows.from_packed_sequence(states)))
         return users_PD
+
+    def last(self, inputs_TD: Tensor, token_P: Tensor, rows: Rows) -> Tensor:
+        """User vectors [B, D] after the last position of each row alone, without gradients or dropout.
+
+        Inputs [T, D] are told once each, `token_P` says which one stands at each position: what gates make of an input
+        is computed once, and states before the last are not kept.
+        """
+        if self.network.num_layers > 1 or isinstance(self.network, nn.LSTM) or inputs_TD.device.type != "cpu":
+            users_PD: Tensor = self.forward(F.embedding(token_P, inputs_TD), rows)
+            return users_PD.index_select(0, rows.last_B)
+        [(weight_input, weight_state, bias_input, bias_state)] = self.network.all_weights
+        gates_TG = F.linear(inputs_TD, weight_input, bias_input)
+        order_B = rows.lengths_B.argsort(descending=True, stable=True)
+        states_BD = inputs_TD.new_empty(rows.size, self.network.hidden_size)
+        for some in order_B.split(ROWS_AT_ONCE):
+            lengths = rows.lengths_B[some]
+            states_BD[some] = last_gru_states(gates_TG, token_P, rows.starts_B[some], lengths, weight_state, bias_state)
+        last_BD: Tensor = self.project(states_BD)
+        return last_BD
 
     def _on_cpu(self, values_PD: Tensor, sizes: list[int]) -> Tensor:
         """What `network` computes, layer by layer."""

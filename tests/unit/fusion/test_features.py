@@ -21,6 +21,11 @@ COLUMNS = plain_columns(
     interval=torch.tensor([7.0, NAN, NAN, 4.0, NAN]),
     price=torch.tensor([2.0, 4.0, NAN, 1.0, 8.0]),
     category=torch.tensor([1, 1, 2, 0, 2]),
+    title=torch.tensor([1, 1, 0, 1, 0]),
+    buyers=torch.tensor([9.0, 3.0, 0.0, 1.0, 1.0]),
+    new_14=torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0]),
+    new_30=torch.tensor([4.0, 1.0, 0.0, 1.0, 0.0]),
+    new_60=torch.tensor([6.0, 2.0, 0.0, 1.0, 0.0]),
 )
 BATCH = batch_of([[(0, 30.5), (1, 25.0), (0, 20.5), (1, 20.4), (0, 10.5)], [], [(3, 2.0), (4, 1.0)]])
 
@@ -93,6 +98,32 @@ def test_categories_and_prices_are_compared_with_the_users_own() -> None:
     assert found["category.items"][:2] == [2, 1]
     assert found["item.price_ratio"][0] == pytest.approx(4.0 / ((3 * 2.0 + 2 * 4.0) / 5))
     assert math.isnan(found["item.price_ratio"][3])  # the user bought nothing
+
+
+def test_what_is_new_to_a_user_is_told_by_items_of_the_same_title() -> None:
+    """Titles: items 0, 1 and 3 are of one. User 0 bought 0 (days 30.5, 20.5, 10.5) and 1 (days 25.0, 20.4) of it."""
+    found = made(BATCH, [0, 0, 2], [3, 2, 0])
+    assert found["title.items"][:1] == [2]
+    assert found["title.new_30"][:1] == [1]  # item 1; item 0 was new to him 30.5 days ago
+    assert found["title.new_90"][:1] == [2]
+    assert found["title.share"][:1] == [1.0]
+    assert found["title.due"][0] == pytest.approx(10.5 / (20 / 3))  # days 30, 25, 20, 10
+    assert found["title.price_ratio"][0] == pytest.approx(1.0 / ((3 * 2.0 + 2 * 4.0) / 5))
+    assert math.isnan(found["title.share"][1])  # its title is its own
+    share = 1.1 / (6 + 1)  # item 3 had one of the six new buyers of the last 30 days
+    assert found["title.item_share"][0] == pytest.approx(math.log(share), abs=1e-6)
+    taken = 0.5 ** (30.5 / 60) + 0.5 ** (25.0 / 60)
+    prior = (9 + 1) / ((9 + 1) + (0 + 1))  # of the new buyers of 60 days: nine in the title, none without one
+    rate = (taken + 20 * prior) / (taken + 20)
+    assert found["title.expected"][0] == pytest.approx(math.log(rate * share), abs=1e-5)
+    assert found["user.new_30"][0] == 1
+
+
+def test_new_buyers_of_an_item_are_those_who_never_had_it() -> None:
+    found = made(BATCH, [0], [0])
+    assert found["item.new_30"] == pytest.approx([math.log(5)])
+    assert found["item.new_trend"] == pytest.approx([math.log(2 / (5 * 14 / 46 + 1))], abs=1e-6)
+    assert found["item.take_up"] == pytest.approx([math.log(5 / 10)], abs=1e-6)
 
 
 def test_the_trend_is_of_the_last_month_against_the_two_before() -> None:

@@ -17,7 +17,7 @@ from recsys_spark.fusion.item_columns import ItemColumns
 from recsys_spark.fusion.ranking_table import RankingTable
 from recsys_spark.fusion.search import TEMPERATURES, search_weights
 from recsys_spark.fusion.settings import FusionSettings, Stack, average
-from recsys_spark.fusion.stack_fit import FittedStack, StackSettings, fit_stack
+from recsys_spark.fusion.stack_fit import FittedStack, StackSettings, _folds, fit_stack
 from recsys_spark.fusion.stacked import CandidateFeatures, FeatureMaker
 from recsys_spark.fusion.topk import stable_topk
 from recsys_spark.recommenders.batch import UserBatch
@@ -71,6 +71,8 @@ class Planted:
             relevant_count=self.relevant.sum(axis=1),
             relevant_seen=np.zeros(USERS, dtype=np.int64),
             rivals={"allow": np.zeros(USERS), "drop": np.zeros(USERS)},
+            people=np.arange(USERS),
+            moments=np.zeros(USERS, dtype=np.int64),
         )
 
     def best_weighted_ndcg(self) -> float:
@@ -240,6 +242,8 @@ def table_of_two() -> RankingTable:
         relevant_count=np.array([3, 1]),
         relevant_seen=np.array([1, 0]),
         rivals={"allow": np.array([0.5, 0.25]), "drop": np.array([0.1, 0.2])},
+        people=np.array([0, 1]),
+        moments=np.array([0, 1]),
     )
 
 
@@ -264,3 +268,14 @@ def test_trees_of_other_features_are_refused(planted: Planted, fitted: FittedSta
     setting = replace(average(("a", "c")), method="stacked", stack=Stack(3, "x.trees.txt", fitted.trees))
     with pytest.raises(AssertionError, match="other features"):
         blend(made, [setting], planted.batch, None, None, Resources(TARGETS, plain_columns(ITEMS)))
+
+
+def test_a_user_is_in_one_fold_at_all_of_his_moments() -> None:
+    people = np.array([7, 7, 3, 3, 5, 9, 9, 4])
+    part = _folds(people, np.array([1, 0, 0, 0, 1, 1, 1, 0], dtype=bool), 2, 5)
+    assert part[0] == part[1]
+    assert part[2] == part[3]
+    assert part[5] == part[6]
+    labelled = dict(zip(people.tolist(), part.tolist(), strict=True))
+    assert sorted([labelled[7], labelled[5], labelled[9]]) in ([0, 0, 1], [0, 1, 1])  # each fold has some with a label
+    assert sorted([labelled[3], labelled[4]]) == [0, 1]

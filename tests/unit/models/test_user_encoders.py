@@ -147,3 +147,16 @@ def test_gradients_of_recurrent_networks_are_right_in_double_precision(network):
         return encode(values, history([3, 1, 2]))
 
     assert torch.autograd.gradcheck(users, (vectors, *parameters))
+
+
+@every_encoder
+@pytest.mark.parametrize("context", [{}, CONTEXT], ids=["items", "items and context"])
+def test_the_vector_after_the_last_position_is_the_last_of_all(encoder, layers, context):
+    encode, known = side(encoder, layers, **context).eval(), history(LENGTHS)
+    table = torch.randn(6, DIM, generator=torch.Generator().manual_seed(4))
+    tokens = torch.randint(1, 6, (sum(LENGTHS),), generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        every = encode(table[tokens], known)
+        last = encode.last(tokens, table, known)
+    ends = torch.tensor(LENGTHS).cumsum(0) - 1
+    torch.testing.assert_close(last, every[ends], atol=1e-6, rtol=1e-5)

@@ -6,7 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_spark.recommenders.forms import CELLS_AT_ONCE, Cells, Form, ItemSide, Matrix, Product, SameRow, Sums
+from recsys_spark.recommenders import sums as sums_module
+from recsys_spark.recommenders.attributed import AttributedProduct, KindMoments
+from recsys_spark.recommenders.forms import (
+    CELLS_AT_ONCE,
+    Cells,
+    Columns,
+    Form,
+    ItemSide,
+    Matrix,
+    Product,
+    RunningMoments,
+    SameRow,
+    Sums,
+)
 
 USERS, ITEMS, WIDTH = 5, 40, 6
 CAN = torch.tensor([True, True, False, True, True])
@@ -36,6 +49,16 @@ def product_with_biases() -> tuple[Form, Tensor]:
     return Product(users, ItemSide(items, biases), CAN), (users @ items.T + biases) * CAN[:, None]
 
 
+def product_with_kinds() -> tuple[Form, Tensor]:
+    own, scores = product_with_biases()
+    kinds, table = torch.arange(ITEMS) ** 2 % 7, drawn(USERS, 7, seed=8)
+    assert isinstance(own, Product)
+    for user in range(USERS):
+        for item in range(ITEMS):
+            scores[user, item] += table[user, kinds[item]] * CAN[user]
+    return AttributedProduct(own, table, KindMoments(own.side, kinds)), scores
+
+
 def cells() -> tuple[Form, Tensor]:
     scores = torch.zeros(USERS, ITEMS)
     scores[0, 3], scores[0, 1], scores[3, 39], scores[4, 0] = 2.0, -1.0, 4.0, 0.5
@@ -48,7 +71,19 @@ def same_row() -> tuple[Form, Tensor]:
     return SameRow(row, CAN), row * CAN[:, None]
 
 
-MAKERS = [matrix, product, product_with_biases, cells, same_row]
+def columns() -> tuple[Form, Tensor]:
+    codes = torch.tensor([3, 7, 38])
+    some = drawn(USERS, 3, seed=10) * CAN[:, None]
+    scores = torch.zeros(USERS, ITEMS)
+    scores[:, codes] = some
+    moments = RunningMoments(USERS)
+    moments.add(some[:, :2])
+    moments.add(some[:2, 2:], slice(0, 2))
+    moments.add(some[2:, 2:], slice(2, USERS))
+    return Columns(some, codes, ITEMS, CAN, moments.over(ITEMS)), scores
+
+
+MAKERS = [matrix, product, product_with_biases, product_with_kinds, cells, same_row, columns]
 every_form = pytest.mark.parametrize("make", MAKERS)
 
 
@@ -120,3 +155,32 @@ def test_sums_of_nothing_are_zero_and_offsets_stand_alone() -> None:
     sums.add_offsets(torch.tensor([1.0, 2.0]))
     sums.add_offsets(torch.tensor([0.5, -2.0]))
     assert torch.equal(sums.total(), torch.tensor([[1.5] * 3, [0.0] * 3]))
+
+
+@pytest.mark.parametrize("users_joined", [1, 1000], ids=["products as one", "one after the other"])
+@pytest.mark.parametrize("cells_at_once", [1, 2 * ITEMS, 1 << 21])
+def test_all_forms_together_are_summed_up_whatever_is_made_at_once(monkeypatch, users_joined, cells_at_once) -> None:
+    monkeypatch.setattr(sums_module, "JOINED_USERS", users_joined)
+    monkeypatch.setattr(sums_module, "CELLS_AT_ONCE", cells_at_once)
+    sums, expected = Sums(USERS, ITEMS), torch.zeros(USERS, ITEMS, dtype=torch.float64)
+    for place, make in enumerate([*MAKERS, matrix, matrix, product, matrix]):  # more matrices than wait
+        form, scores = make()
+        form.add_to(sums, (place + 1) * FACTORS)
+        expected += (place + 1) * FACTORS[:, None].double() * scores.double()
+        if place == 3:
+            sums.release()
+    sums.add_gathered(drawn(USERS, 2, seed=11), torch.arange(ITEMS) % 2)
+    expected += drawn(USERS, 2, seed=11).double().repeat(1, ITEMS // 2)
+    torch.testing.assert_close(sums.total().double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_catalogue_sides_laid_side_by_side_are_made_once_and_never_mistaken(monkeypatch) -> None:
+    monkeypatch.setattr(sums_module, "JOINED_USERS", 1)
+    for seed in range(5):  # tensors that are gone make room for others at the same address
+        users, items, row = drawn(3, WIDTH), drawn(ITEMS, WIDTH, seed=seed), drawn(ITEMS, seed=seed + 10)
+        for _ in range(2):
+            sums = Sums(3, ITEMS)
+            sums.add_product(users, items)
+            sums.add_row(torch.ones(3), row)
+            torch.testing.assert_close(sums.total(), users @ items.T + row)
+        del items, row

@@ -6,6 +6,7 @@ import torch
 from recsys_spark.recommenders import item_item
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.decayed import decayed_items
+from recsys_spark.recommenders.forms import Cells, Matrix
 from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
 
 # W[j, i] over five items; item 4 has no neighbour and is not covered.
@@ -112,3 +113,50 @@ def test_history_items_are_distinct_and_ordered_by_user_and_code():
     assert history.weights.tolist() == [0.5, 1.5, 0.5]
     assert history.offsets.tolist() == [0, 2, 2, 3]
     assert history.known.tolist() == [True, False, True]
+
+
+def drawn_batch(users: int, items: int) -> UserBatch:
+    generator = torch.Generator().manual_seed(0)
+    return UserBatch(
+        items=torch.randint(items, (5 * users,), generator=generator),
+        event_types=torch.full((5 * users,), 4),
+        weights=torch.ones(5 * users),
+        ages=torch.rand(5 * users, generator=generator).double(),
+        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(users) * 5 + 5]),
+    )
+
+
+@pytest.mark.parametrize("count", [256, 300])
+def test_a_dense_matrix_in_tiles_scores_as_the_matrix_does(count):
+    weights = torch.randn(count, count, generator=torch.Generator().manual_seed(1)).fill_diagonal_(0.0)
+    covered = torch.arange(count) * 2 + 1  # every other item of 2 count
+    made, users = DenseItems("ease", 2 * count, covered, weights, 1e9), drawn_batch(30, 2 * count)
+    history = torch.zeros(30, 2 * count, dtype=torch.float64)
+    history[users.users, users.items] = 1.0
+    expected = torch.zeros(30, 2 * count, dtype=torch.float64)
+    expected[:, covered] = history[:, covered] @ weights.double()
+    torch.testing.assert_close(made.score(users).scores.double(), expected, rtol=1e-5, atol=1e-5)
+    form = made.form(users)
+    torch.testing.assert_close(form.matrix_BI.double(), expected, rtol=1e-5, atol=1e-5)
+    mean, deviation = form.mean_and_deviation()
+    torch.testing.assert_close(mean[:, 0].double(), expected.mean(1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(deviation[:, 0].double(), expected.std(1, correction=0), rtol=1e-5, atol=1e-6)
+    items = torch.arange(2 * count).expand(30, -1)
+    torch.testing.assert_close(made.score_items(users, items).double(), expected, rtol=1e-5, atol=1e-5)
+    again = DenseItems("ease", 2 * count, covered, made.tiles, 1e9)  # as a bundle holds it
+    assert torch.equal(again.score(users).scores, made.score(users).scores)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch without MKL")
+@pytest.mark.parametrize("cells_at_once", [1, 1 << 20])
+def test_rows_of_neighbours_that_are_written_out_are_those_of_the_cells(monkeypatch, cells_at_once):
+    made, users = neighbours(), drawn_batch(30, 5)
+    monkeypatch.setattr(item_item, "WRITTEN_AT_ONCE", cells_at_once)
+    forms = []
+    for worth in (0, 1000):
+        monkeypatch.setattr(item_item, "NEIGHBOURS_WORTH", worth)
+        forms.append(made.form(users))
+    assert [type(form) for form in forms] == [Cells, Matrix]
+    torch.testing.assert_close(forms[1].matrix_BI, forms[0].matrix_BI)
+    for one, other in zip(forms[0].mean_and_deviation(), forms[1].mean_and_deviation(), strict=True):
+        torch.testing.assert_close(one, other)

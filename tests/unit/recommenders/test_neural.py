@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys_spark.errors import UserError
+from recsys_spark.models.affinity import Affinity, Decay
 from recsys_spark.models.packed import History, Rows
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.neural import NeuralRecommender
@@ -136,3 +137,39 @@ def test_the_evidence_is_of_the_items_met_last_the_one_whose_leaving_out_lowers_
     assert evidence.items[1].tolist() == [-1] * 3  # has no history
     assert evidence.items[2].unique().tolist() == [users.items[4].item()]  # has one item: what else could it be
     assert evidence.shares[2].tolist() == [1.0] * 3
+
+
+def affinity() -> Affinity:
+    codes = torch.arange(ITEMS)[:, None] % 3
+    shares = torch.tensor([0.2, 0.3, 0.5])
+    return Affinity(("category",), codes, (shares,), torch.tensor([1.5]), Decay(2.0, 30.0))
+
+
+@every_composition
+def test_an_affinity_adds_what_the_whole_history_says_of_an_items_kind(parts, tmp_path):
+    plain, users, beside = recommender(parts), batch(), affinity()
+    made = plain.with_affinity(beside)
+    rise = beside.table(users.items, users.ages, users.users, users.size)[:, torch.arange(ITEMS) % 3]
+    result = made.score(users)
+    wanted = plain.score(users).scores + rise * result.can_score[:, None]
+    torch.testing.assert_close(result.scores, wanted, atol=1e-5, rtol=1e-4)
+    some = torch.tensor([[3, 0, 3]] * users.size)
+    torch.testing.assert_close(made.score_items(users, some), wanted.gather(1, some), atol=1e-5, rtol=1e-4)
+    form = made.form(users)
+    torch.testing.assert_close(form.matrix_BI, wanted, atol=1e-5, rtol=1e-4)
+    mean, deviation = form.of(torch.tensor([3])).mean_and_deviation()
+    torch.testing.assert_close(mean[0, 0], wanted[3].mean(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(deviation[0, 0], wanted[3].std(correction=0), atol=1e-4, rtol=1e-4)
+    vocabulary = tmp_path / "vocabulary.parquet"
+    pq.write_table(pa.table({"code": list(range(ITEMS))}), vocabulary)
+    made.save(tmp_path / "bundle", vocabulary)
+    assert torch.equal(load_recommender(tmp_path / "bundle").score(users).scores, result.scores)
+
+
+def test_an_affinity_sees_events_that_the_encoder_does_not():
+    made, users = recommender(("gru", "dot", "full_softmax")).with_affinity(affinity()), batch()
+    first = int(users.offsets[3])  # of user 3's nine events the encoder sees six
+    changed = replace(users, items=users.items.index_fill(0, torch.tensor([first]), (int(users.items[first]) + 1) % 3))
+    assert not torch.equal(made.score(changed).scores[3], made.score(users).scores[3])
+    plain = made.with_affinity(None)
+    assert torch.equal(plain.score(changed).scores[3], plain.score(users).scores[3])

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_spark.fusion.item_columns import ItemColumns
-from recsys_spark.scoring.item_columns import count_item_events, item_columns
+from recsys_spark.scoring.item_columns import count_item_events, item_columns, shared_titles
 
 DAY = 86400
 NOW = 100 * DAY
@@ -46,9 +46,9 @@ FUTURE = [
 @pytest.fixture
 def counted(spark, tmp_path):
     """A way of counting histories as of NOW."""
-    rows = [{"code": code, "item_index": index} for code, index in enumerate((9, 7))]
+    rows = [{"code": code, "item_index": index, "title": "tea"} for code, index in enumerate((9, 7))]
     vocabulary = tmp_path / "vocabulary.parquet"
-    schema = pa.schema([("code", pa.int32()), ("item_index", pa.int32())])
+    schema = pa.schema([("code", pa.int32()), ("item_index", pa.int32()), ("title", pa.string())])
     pq.write_table(pa.Table.from_pylist(rows, schema), vocabulary)
     described = spark.createDataFrame(
         [(7, 2.5, 3, 1), (9, None, 1, 0), (11, 1.0, 2, 2)],
@@ -71,6 +71,9 @@ def test_columns_are_what_a_hand_counts_and_the_future_does_not_change_them(coun
     assert found.purchases_30.tolist() == [1, 4]
     assert found.buyers.tolist() == [1, 2]
     assert found.repeat_share.tolist() == [0.0, 0.5]
+    assert found.new_14.tolist() == [1, 1]  # of item 7's buyers one began on day 99, the other on day 60
+    assert found.new_30.tolist() == [1, 1]
+    assert found.new_60.tolist() == [1, 2]
     assert found.interval[seven] == pytest.approx(35 / 2)  # days 60, 80, 95
     assert math.isnan(found.interval[nine])
     assert found.age.tolist() == [80, 39.5]  # first events: a view on day 20, a purchase on day 60.5
@@ -81,6 +84,12 @@ def test_columns_are_what_a_hand_counts_and_the_future_does_not_change_them(coun
     poisoned = counted(FUTURE, "future")
     for name, values in vars(found).items():
         assert getattr(poisoned, name).nan_to_num(-7).tolist() == values.nan_to_num(-7).tolist(), name
+
+
+def test_items_of_one_title_share_a_code_and_a_title_of_one_item_is_no_kind(tmp_path):
+    titles = ["tea", "milk", "coffee", "milk", "tea", "milk"]
+    pq.write_table(pa.table({"title": titles}), tmp_path / "vocabulary.parquet")
+    assert shared_titles(tmp_path / "vocabulary.parquet").tolist() == [2, 1, 0, 1, 2, 1]
 
 
 def test_columns_are_read_back_as_they_were_written(counted, tmp_path):
