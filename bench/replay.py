@@ -3,9 +3,9 @@
     python bench/replay.py --workspace WORKSPACE --out bench/results/replay.json
 
 WORKSPACE is that of a pipeline run (`python jobs/run_pipeline.py --config conf/demo.yaml`). The model is that of its
-reported metrics: parameters and fusion are of before the valid window, the item columns of a stacked fusion of before
-the test window; the week is the last one of the test window. A step is what a user bought at one moment; NDCG@10 is of
-its items, and means are over steps. Lists come from
+reported metrics: parameters are of before the valid window, the fusion and its item columns of before the test window;
+the week is the last one of the test window. A step is what a user bought at one moment; NDCG@10 is of its items, and
+means are over steps. Lists come from
 
 - `week`: the histories at the start of the week: a batch that is not run again;
 - `frozen`: the nightly list: histories up to the last midnight;
@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--version", type=int, default=None, help="of evaluate_models; by default the newest")
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument("--until-days", type=int, default=0, help="end so many days before the newest event")
-    parser.add_argument("--users", type=int, default=None, help="only so many users, drawn")
+    parser.add_argument("--users", type=int, default=None, help="measure the lists of only so many users, drawn")
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     parser.add_argument("--alone", nargs="*", default=None, help="recommenders to measure alone; by default who learn")
     parser.add_argument("--batch-minutes", type=int, default=60, help="length of a micro-batch of online learning")
@@ -90,6 +90,9 @@ class Replay:
 
     model: FusedModel
     steps: Steps
+    """Those whose lists are measured."""
+    every: Steps
+    """Those that are learned from: of all users."""
     start: int
     alone: tuple[str, ...]
     settings: OnlineLearning
@@ -114,7 +117,7 @@ class Replay:
         settings = OnlineLearning(**{"enabled": True, **values})
         alone = tuple(learners_of(model, settings)) if arguments.alone is None else tuple(arguments.alone)
         chosen = steps if arguments.users is None else steps.of_users(arguments.users, SEED)
-        return cls(model, chosen, start, alone, settings)
+        return cls(model, chosen, steps, start, alone, settings)
 
     def measured(self, ways: tuple[str, ...], batch_seconds: int) -> dict[str, Any]:
         """NDCG of each way of serving, and the comparisons."""
@@ -143,21 +146,23 @@ class Replay:
     def learned(self, batch_seconds: int) -> tuple[Quality, dict[str, Any]]:
         """Micro-batch by micro-batch: its steps are served by what was learned before it, then it is learned from."""
         overlay, parts, rows = Overlay("replay"), [], []
-        batch_S = (self.steps.times - self.start) // batch_seconds
-        spent = 0.0
-        for batch in np.unique(batch_S).tolist():
+        batch_S, spent = (self.steps.times - self.start) // batch_seconds, 0.0
+        of_every = (self.every.times - self.start) // batch_seconds
+        for batch in np.unique(of_every).tolist():
             inside = np.flatnonzero(batch_S == batch)
-            steps = self.steps.of(inside)
-            asked = {"learned": self._asked(steps, "updated")}
-            parts.append(qualities(overlay.apply(self.model), self.alone, steps, asked, K, BLOCK)["learned"])
-            rows.append(inside)
+            if inside.size:
+                steps = self.steps.of(inside)
+                asked = {"learned": self._asked(steps, "updated")}
+                parts.append(qualities(overlay.apply(self.model), self.alone, steps, asked, K, BLOCK)["learned"])
+                rows.append(inside)
             began = time.monotonic()
-            overlay = learn_codes(self.model, overlay, *steps.learned(), batch, self.settings, SEED)
+            examples = self.every.of(of_every == batch).learned()
+            overlay = learn_codes(self.model, overlay, *examples, batch, self.settings, SEED)
             spent += time.monotonic() - began
         order = np.argsort(np.concatenate(rows))
         found = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
         told = {
-            "batches": len(parts),
+            "batches": overlay.version,
             "events": int(overlay.reservoir.seen),
             "rows": len(overlay.codes),
             "bytes": len(overlay.to_bytes()),

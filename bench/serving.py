@@ -82,7 +82,7 @@ class Connections:
 def questions(kind: str, users: Sequence[str], items: Sequence[str]) -> Iterator[bytes]:
     """Requests of a kind, without end."""
     for place, user in enumerate(itertools.cycle(users[:FEW] if kind == "cached" else users)):
-        item = items[(place + place // len(users)) % len(items)]
+        item = items[(place % len(users) + place // len(users)) % len(items)]
         query = f"?context={quote(item, safe='')}" if kind == "computed" else ""
         path = f"/v1/users/{quote(user, safe='')}/recommendations{query}"
         yield f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()

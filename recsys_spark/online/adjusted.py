@@ -145,12 +145,13 @@ class Learnable:
 def learnable(recommender: Recommender) -> Learnable | None:
     """What can be learned of a recommender online.
 
-    None for those without item vectors of their own, and for networks with an affinity, whose scores are more than
-    their sides.
+    None for those without item vectors of their own, for networks with an affinity, whose scores are more than their
+    sides, and for those with a table of users, who are not known by their histories.
     """
     champion = champion_of(recommender)
     if isinstance(champion, NeuralRecommender):
-        return _learnable_network(champion) if champion.affinity is None else None
+        sides_alone = champion.affinity is None and not champion.composition.num_users
+        return _learnable_network(champion) if sides_alone else None
     if isinstance(champion, Factors):
         return _learnable_factors(champion)
     return None

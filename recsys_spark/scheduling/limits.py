@@ -89,10 +89,12 @@ def limited(
         for _ in range(2):  # twice: the first one may have met a place that swallows everything, such as __del__
             if main:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
-            cancel()
+            threading.Thread(target=cancel, daemon=True).start()  # which may hang, too
             if over.wait(grace / 2):
                 return
-        last_words(error)
+        words = threading.Thread(target=last_words, args=(error,), daemon=True)
+        words.start()
+        words.join(grace / 2)
         os._exit(1)
 
     thread = threading.Thread(target=watch, name="time-limit", daemon=True)

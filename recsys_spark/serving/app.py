@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
+from recsys_spark.online.opening import online_folder
 from recsys_spark.online.store import OnlineStore, StoreError
 from recsys_spark.serving.answers import Answers, Parts
 from recsys_spark.serving.batching import ListMaker
@@ -39,8 +39,8 @@ logger = logging.getLogger("recsys_spark")
 
 def create_app(config: Config, store: OnlineStore, keys: ApiKeys, champions: Champions | None = None) -> Gate:
     """The app over a store, which it closes at its end. Raises UserError where it cannot be run as configured."""
-    serving, workspace = config.serving, Path(config.workspace).absolute()
-    files = EventFiles(config.stream, workspace) if config.stream.format == "json" else None
+    serving, online = config.serving, online_folder(config)
+    files = EventFiles(config.stream, online) if config.stream.format == "json" else None
     limits = serving.limits
     parts = Parts(
         store=store,
@@ -69,7 +69,7 @@ def create_app(config: Config, store: OnlineStore, keys: ApiKeys, champions: Cha
     app.state.metrics = parts.metrics
     app.include_router(api(serving, answers))
     if serving.page:
-        add_page(app, serving, answers, workspace, keyed=bool(keys))
+        add_page(app, serving, answers, online.parent, keyed=bool(keys))
     _add_refusals(app)
     return Gate(app, serving, keys, parts.metrics)
 

@@ -18,11 +18,14 @@ from recsys_spark.online.events import LiveEvent
 class EventFiles:
     """Writes files that appear whole: under a name that the stream does not see, then renamed."""
 
-    def __init__(self, stream: Stream, workspace: Path) -> None:
-        """Raises UserError where the stream reads times that are not written here, or the folder cannot be made."""
+    def __init__(self, stream: Stream, online: Path) -> None:
+        """`online`: `opening.online_folder`.
+
+        Raises UserError where the stream reads times that are not written here, or the folder cannot be made.
+        """
         if stream.timestamp_format is not None:
             raise UserError("stream.timestamp_format: the service writes seconds since 1970; leave the key out")
-        self.folder = Path(stream.path) if stream.path is not None else workspace / "online" / "events"
+        self.folder = Path(stream.path).expanduser().absolute() if stream.path else online / "events"
         self._names = {**stream.columns, "event_id": stream.event_id}
         self._types = {ours: theirs for theirs, ours in stream.event_types.items()}
         try:

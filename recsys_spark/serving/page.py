@@ -22,6 +22,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from recsys_spark.config.serving import Serving
+from recsys_spark.fusion.model import FALLBACK
 from recsys_spark.online.history import moment
 from recsys_spark.online.store import StoredEvent, UserState
 from recsys_spark.serving.answers import Answers
@@ -131,8 +132,9 @@ async def panel(answers: Answers, user_id: str) -> Panel:
     """What is shown of a user."""
     champion = answers.champion
     answer, state = await asyncio.gather(answers.for_user(user_id, None), answers.state(user_id))
-    names = sorted({name for item in answer.items for name in item.components})
-    colours = {name: place for place, name in enumerate(names)}
+    named = {name for item in answer.items for name in item.components}
+    everyone = sorted({*champion.live.champion.recommenders, FALLBACK, *named})  # so that colours stay, list to list
+    colours = {name: place for place, name in enumerate(everyone)}
     at = moment(state, champion.publication.as_of)
     old = time.time() - at > FRESH_SECONDS
     return Panel(
@@ -140,7 +142,7 @@ async def panel(answers: Answers, user_id: str) -> Panel:
         answer=answer,
         cards=tuple(Card(item, pieces(item, colours)) for item in answer.items),
         past=past(champion, state),
-        legend=tuple(colours.items()),
+        legend=tuple((name, place) for name, place in colours.items() if name in named),
         event_time=datetime.fromtimestamp(at + 60, UTC).isoformat() if old else "",
         data_end=f"{datetime.fromtimestamp(champion.publication.as_of, UTC):%d %B %Y}" if old else "",
     )

@@ -36,9 +36,9 @@ def session_state(session: Session, publication: Publication, now: float, most: 
     history: list[StoredEvent] = []
     time = now - len(session.events) - 1
     for place, event in enumerate(session.events):
-        fields = {**event.model_dump(exclude_none=True), "event_id": f"session {place:06d}", "user_id": "visitor"}
+        named = {"event_id": f"session {place:06d}", "user_id": "visitor", "event_time": min(time + 1, now)}
         try:
-            parsed = parse_event(fields, min(time + 1, now), LIMITS)
+            parsed = parse_event({**named, **event.model_dump(exclude_none=True)}, now, LIMITS)
         except UserError as error:
             raise RefusedError(422, f"events.{place}: {str(error).removeprefix('event: ')}") from None
         time = parsed.event_time

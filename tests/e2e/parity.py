@@ -58,14 +58,15 @@ class ParityShop:
         past: dict[str, list[Event]] = {}
         live: dict[str, list[Event]] = {}
 
-        def event(name: str, time: float) -> Event:
+        def event(name: str, time: float, known: int = items) -> Event:
             kind = "purchase" if draw.random() < 0.6 else "view"
-            return name, item_id(int(draw.integers(items + 1))), kind, time  # one item the model does not know
+            return name, item_id(int(draw.integers(known))), kind, time
 
         for number in range(users):
             user = f"u{number:04d}"
             times = np.sort(draw.integers(AS_OF - 60 * DAY, AS_OF, size=draw.integers(0, 25))).tolist()
-            past[user] = [event(batch_event_id(place), float(time)) for place, time in enumerate(times)]
+            # One item of the past the model does not know.
+            past[user] = [event(batch_event_id(place), float(time), items + 1) for place, time in enumerate(times)]
             moments = [] if number % 4 == 0 else (AS_OF + np.sort(draw.random(draw.integers(1, 4))) * DAY).tolist()
             live[user] = [event(f"{user}-{n}-{place}", at) for place, at in enumerate(moments) for n in range(2)]
             live[user].sort(key=lambda each: (each[3], each[0]))
@@ -112,11 +113,7 @@ class ParityShop:
             weights = [WEIGHTS[kind] for _, _, kind, _ in events]
             times = [int(time) for *_, time in events]
             rows.append((number + 1, user, items, types, weights, times, [0] * len(events)))
-        return spark.createDataFrame(
-            rows,
-            "user_index int, user_id string, items array<int>, event_types array<int>, "
-            "weights array<float>, times array<bigint>, folds array<int>",
-        ).select(*TABLES["histories"].schema.names)
+        return spark.createDataFrame(rows, TABLES["histories"].schema)
 
     def states(self, lists: Mapping[str, list[ListRow]]) -> list[UserState]:
         """What a publication loads."""

@@ -103,7 +103,7 @@ def test_people_see_a_list_change_with_what_they_click(browser: Any, tmp_path: P
         assert page.get_by_text("Not personal: no history is known").is_visible()
         assert items(page) == ["dates", "cheese", "bread"]
         page.get_by_role("button", name="Buy Bread").click()
-        page.get_by_text("Made just now, from 1 events").wait_for()
+        page.get_by_text("Made just now, from 1 event.").wait_for()
         assert items(page) == ["bread", "dates", "cheese"]
         assert page.locator(".card").first.locator(".moved").inner_text() == "▲ 2"
         assert faults == []

@@ -102,7 +102,8 @@ def run(conf: str, mode: str, work: Path, arguments: argparse.Namespace) -> list
     methods = arguments.methods if len(models) > 1 else ["average"]
     rows = measure(configs, settings, folder, methods, ["drop"], fitted=arguments.fitted)
     if len(models) == 1:
-        rows = [{**row, "model": conf} for row in rows if row["model"] == models[0]]
+        name = models[0] if conf == TOGETHER else conf
+        rows = [{**row, "model": name} for row in rows if row["model"] == models[0]]
     return [{**row, "mode": mode, "overrides": arguments.overrides, "cores": os.cpu_count()} for row in rows]
 
 

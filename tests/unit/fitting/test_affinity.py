@@ -46,7 +46,7 @@ def planted(weight: float, seed: int = 0) -> tuple[Affinity, Cut]:
     return truth, Cut(batch, torch.arange(USERS).repeat_interleave(20), targets.flatten())
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.7, -0.4])
+@pytest.mark.parametrize("weight", [0.0, 0.7])
 def test_the_weight_that_the_targets_were_drawn_by_is_found(weight: float) -> None:
     truth, drawn = planted(weight)
     found = learnt(replace(truth, weights_A=torch.zeros(1), decay=Decay(1.0, None)), Flat(), drawn)

@@ -12,7 +12,8 @@ import torch
 from recsys_spark.config.online_learning import OnlineLearning
 from recsys_spark.errors import UserError
 from recsys_spark.fusion.model import FusedModel
-from recsys_spark.online.learning import Example, drawn_negatives, learn, learn_codes, slopes
+from recsys_spark.online.item_steps import drawn_negatives, slopes
+from recsys_spark.online.learning import Example, learn, learn_codes
 from recsys_spark.online.overlay import Overlay, Rows
 from tests.unit.models.steps import ITEMS
 from tests.unit.online.learnable_shop import HISTORIES, NAMES, factors, fused, network, scores, stored, users

@@ -35,7 +35,7 @@ def test_it_is_the_composition_that_counts() -> None:
     changed = {
         "recommenders": {
             "gru": {"item_encoder": ["id", "attributes"]},
-            "kim_cnn": {"item_encoder": "id", "id_dropout": 0},
+            "kim_cnn": {"item_encoder": "id", "id_dropout": 0, "affinity": []},
         }
     }
     assert "fit_features" in upstream("gru", **changed)

@@ -19,6 +19,7 @@ EXAMPLES = 60
 @pytest.mark.slow
 def test_whatever_is_sent_the_answer_is_no_fault_and_as_described(tmp_path: Path, model: Path) -> None:
     from schemathesis.checks import not_a_server_error
+    from schemathesis.python.asgi import shutdown_lifespans
     from schemathesis.specs.openapi.checks import (
         content_type_conformance,
         response_schema_conformance,
@@ -53,6 +54,7 @@ def test_whatever_is_sent_the_answer_is_no_fault_and_as_described(tmp_path: Path
                 case.call_and_validate(checks=checks)
 
             one()
+    shutdown_lifespans()  # else the app is stopped after the threads that it works in
     assert sent > 300
 
 
