@@ -18,7 +18,7 @@ from tests import redis_server
 
 USERS = 1500
 """Several transactions of a publication."""
-KILLS = 12
+KILLS = 8
 WRITER = f"""
 import sys
 from recsys_spark.online.events import LiveEvent

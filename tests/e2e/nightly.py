@@ -24,15 +24,16 @@ from recsys_spark.pipeline import command
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
 from tests.shop import purchases
 
+DAYS = 18
 RUN = ("clean_events", "build_features", "build_datasets")
 HEADER = ["CustomerID", "StockCode", "InvoiceDate", "InvoiceNo", "Quantity", "UnitPrice"]
 
 
 def deliver(landing: Path, last_days: int = 3) -> list[str]:
-    """Write a file for each day of the shop's log, with one row in fifty a day late; returns the last days."""
+    """Write a file for each of the log's last DAYS days, one row in fifty a day late; returns the last ones."""
     files: dict[str, list[list[object]]] = defaultdict(list)
-    rows = purchases()
-    end = max(row[2] for row in rows).date()
+    end = max(row[2] for row in purchases()).date()
+    rows = [row for row in purchases() if row[2].date() > end - timedelta(days=DAYS)]
     for number, (customer, sku, when, invoice, quantity, price) in enumerate(rows):
         arrived = min(when.date() + timedelta(days=number % 50 == 0), end)
         files[arrived.isoformat()].append([customer, sku, when.isoformat(), invoice, quantity, price])
@@ -58,6 +59,7 @@ source:
   columns: {columns}
   event_type: purchase
 cleaning: {{lateness_days: 1}}
+split: {{test_days: 3, valid_days: 3}}
 models: [popularity, repurchase]
 datasets: {{max_length: 10, row_groups: 2}}
 fusion: {{k: 5, search_users: 50, explain_items: 0}}

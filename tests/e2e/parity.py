@@ -113,7 +113,7 @@ class ParityShop:
             weights = [WEIGHTS[kind] for _, _, kind, _ in events]
             times = [int(time) for *_, time in events]
             rows.append((number + 1, user, items, types, weights, times, [0] * len(events)))
-        return spark.createDataFrame(rows, TABLES["histories"].schema)
+        return spark.createDataFrame(rows, TABLES["histories"].schema).coalesce(1)  # one worker loads the model
 
     def states(self, lists: Mapping[str, list[ListRow]]) -> list[UserState]:
         """What a publication loads."""

@@ -143,7 +143,7 @@ def test_stopped_the_service_ends_in_order_and_knows_the_events_when_it_is_back(
     [
         ("serving.host=0.0.0.0", "open to everyone"),
         ("serving.port=70000", "serving.port"),
-        ("online.store=redis://127.0.0.1:1/0", "redis"),
+        ("online.store=redis://127.0.0.1:1/0", "online store on Redis"),
     ],
 )
 def test_a_service_that_cannot_be_run_so_says_why_in_one_line(tmp_path: Path, setting: str, said: str) -> None:
