@@ -14,9 +14,20 @@ import pytest
 
 from recsys_spark.config import load_config
 from tests.e2e.conftest import ROOT, Finished, Shop, finish, run_job
+from tests.shop import write_shop
 
 EASE = "tuning.space.ease={l2: {low: 1, high: 50, log: true}}"
 GRU = "tuning.space.gru={dim: {choices: [4, 8]}, learning_rate: {low: 0.001, high: 0.1, log: true}}"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A search starts from datasets alone, so nothing costly is fitted before."""
+    folder = tmp_path_factory.mktemp("tuned")
+    config = write_shop(folder)
+    result = run_job("run_pipeline", config, "--set", "models=[popularity]", "--set", "fusion.method=average")
+    assert result.code == 0, result.stderr[-4000:]
+    return Shop(folder, config, result)
 
 
 def tune(config: Path, name: str, *settings: str) -> Finished:

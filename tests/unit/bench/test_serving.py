@@ -34,11 +34,14 @@ def stalling() -> Iterator[int]:
     yield server.sockets[0].getsockname()[1]
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
-    waiting = asyncio.all_tasks(loop)
+    loop.run_until_complete(ended(asyncio.all_tasks(loop)))
+    loop.close()
+
+
+async def ended(waiting: set[asyncio.Task[None]]) -> None:
     for task in waiting:
         task.cancel()
-    loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
-    loop.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def test_all_that_is_due_while_the_service_stands_still_is_late(stalling: int) -> None:
