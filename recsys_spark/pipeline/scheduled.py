@@ -17,7 +17,7 @@ from recsys_spark.scheduling.attempts import Attempt, Retrying, recorded, status
 from recsys_spark.scheduling.catch_up import days_to_do
 from recsys_spark.scheduling.job_runs import last_done
 from recsys_spark.scheduling.lease import Lease, held
-from recsys_spark.scheduling.limits import Ended, TimedOut, limited, stoppable
+from recsys_spark.scheduling.limits import Ended, TimedOut, ended_within, limited, stoppable
 from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.workspace import Workspace
 
@@ -115,6 +115,15 @@ class _Day:
             return tries.run(self._once)
 
     def _once(self, attempt: Attempt) -> Report:
+        try:
+            return self._made(attempt)
+        except Exception as error:
+            end = ended_within(error)
+            if end is None:
+                raise
+            raise end from None
+
+    def _made(self, attempt: Attempt) -> Report:
         job = self._job
         self._attempt = attempt
         runner = Runner(

@@ -38,6 +38,20 @@ class Stopped(Ended):
     """It was told to stop by a signal."""
 
 
+def ended_within(error: BaseException) -> Ended | None:
+    """The end that a fault hides: tidying up after it may fail in its turn, as Spark does where a call was cut off."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        cause = left.pop()
+        if isinstance(cause, Ended):
+            return cause
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            left += [cause.__cause__, cause.__context__]
+    return None
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Where SIGTERM would end the process as it stands, raise Stopped instead. Does nothing off the main thread."""

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from recsys_spark.scheduling.limits import TimedOut, ended_within
+
 ROOT = Path(__file__).resolve().parents[3]
 BEGIN = """
 import signal, socket, sys, time
@@ -87,3 +91,22 @@ print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=60)[0].splitlines() == ["stopped stopped by SIGTERM", "True"]
+
+
+def tidied_up_badly(end: TimedOut) -> None:
+    """What tidies up after the end fails, as a call of Spark does where the one before it was cut off."""
+    try:
+        try:
+            raise end
+        finally:
+            raise KeyError("p")
+    except KeyError as error:
+        raise RuntimeError("not stopped") from ValueError(str(error))
+
+
+def test_an_end_is_known_behind_the_fault_that_tidying_up_met() -> None:
+    end = TimedOut("stopped")
+    with pytest.raises(RuntimeError) as caught:
+        tidied_up_badly(end)
+    assert ended_within(caught.value) is end
+    assert ended_within(KeyError("p")) is None
