@@ -23,9 +23,10 @@ from recsys_spark.models.composed import ComposedModel
 from recsys_spark.models.composition import Composition
 from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.counts import Counts
+from recsys_spark.recommenders.ease import DenseItems
 from recsys_spark.recommenders.factors import Factors
 from recsys_spark.recommenders.history_rules import HistoryRules
-from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
+from recsys_spark.recommenders.item_item import NeighbourItems
 from recsys_spark.recommenders.neural import NeuralRecommender
 
 HALF_LIFE = 90.0

@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 from recsys_spark.errors import UserError
 from recsys_spark.fitting.cooccurrence import Rows, map_blocks, user_rows
 from recsys_spark.fitting.inputs import Facts, FitInputs
-from recsys_spark.recommenders.item_item import DenseItems
+from recsys_spark.recommenders.ease import DenseItems
 
 CELLS_A_BLOCK = 1 << 24
 """Numbers of a block's dense part of the Gram matrix: 64 MB."""

@@ -60,7 +60,22 @@ class MovedSide(ItemSide):
         return mean + step, moved
 
 
-class MovedNeural(NeuralRecommender):
+class _AsLearned:
+    """A published recommender of which some rows are scored as they were learned."""
+
+    champion: NeuralRecommender | Factors
+    _moved: Moved
+
+    @cached_property
+    def _side(self) -> ItemSide:
+        return MovedSide(self.champion._side, self._moved)
+
+    def save(self, path: Path, vocabulary: Path) -> None:
+        """Not possible: what was learned online is kept by the online store."""
+        raise NotImplementedError("online parameters are no bundle")
+
+
+class MovedNeural(_AsLearned, NeuralRecommender):
     """A trained network whose items' biases, and where its scorer is a product their vectors, have moved."""
 
     def __init__(self, champion: NeuralRecommender, moved: Moved) -> None:
@@ -78,16 +93,8 @@ class MovedNeural(NeuralRecommender):
         self.champion = champion
         self._moved = moved
 
-    @cached_property
-    def _side(self) -> ItemSide:
-        return MovedSide(self.champion._side, self._moved)
 
-    def save(self, path: Path, vocabulary: Path) -> None:
-        """Not possible: what was learned online is kept by the online store."""
-        raise NotImplementedError("online parameters are no bundle")
-
-
-class MovedFactors(Factors):
+class MovedFactors(_AsLearned, Factors):
     """Factors whose items' vectors have moved where they are scored; histories are folded in by the champion's."""
 
     def __init__(self, champion: Factors, moved: Moved) -> None:
@@ -97,14 +104,6 @@ class MovedFactors(Factors):
         self.left_out = champion.left_out
         self.champion = champion
         self._moved = moved
-
-    @cached_property
-    def _side(self) -> ItemSide:
-        return MovedSide(self.champion._side, self._moved)
-
-    def save(self, path: Path, vocabulary: Path) -> None:
-        """Not possible: what was learned online is kept by the online store."""
-        raise NotImplementedError("online parameters are no bundle")
 
 
 def moved_recommender(champion: Recommender, moved: Moved) -> Recommender:

@@ -13,7 +13,8 @@ from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.fusion.model import FusedModel
 from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.batch import UserBatch
-from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
+from recsys_spark.recommenders.ease import DenseItems
+from recsys_spark.recommenders.item_item import NeighbourItems
 
 
 @dataclass(frozen=True)

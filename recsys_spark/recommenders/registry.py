@@ -9,9 +9,10 @@ from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.bundle import read_bundle
 from recsys_spark.recommenders.content_items import ContentItems
 from recsys_spark.recommenders.counts import Counts
+from recsys_spark.recommenders.ease import DenseItems
 from recsys_spark.recommenders.factors import Factors
 from recsys_spark.recommenders.history_rules import HistoryRules
-from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
+from recsys_spark.recommenders.item_item import NeighbourItems
 from recsys_spark.recommenders.neural import NeuralRecommender
 from recsys_spark.recommenders.segments import SegmentCounts
 

@@ -16,7 +16,7 @@ from recsys_spark.fusion.settings import Component, FusionSettings
 from recsys_spark.recommenders.base import Evidence, Recommender
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.counts import Counts
-from recsys_spark.recommenders.item_item import DenseItems
+from recsys_spark.recommenders.ease import DenseItems
 from recsys_spark.recommenders.occlusion import LeftOut, last_items, without
 from recsys_spark.recommenders.vocabulary import Vocabulary
 from tests.unit.fusion.test_blend import Fixed

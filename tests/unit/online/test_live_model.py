@@ -21,10 +21,10 @@ from recsys_spark.online.live_model import LiveModel, kind_of
 from recsys_spark.online.store import Publication, StoredEvent, StoredList, UserState
 from recsys_spark.recommenders.bundle import MANIFEST, file_sha256
 from recsys_spark.recommenders.counts import Counts
+from recsys_spark.recommenders.ease import DenseItems
 from recsys_spark.recommenders.factors import Factors
 from recsys_spark.recommenders.histories import HistoryBlock
 from recsys_spark.recommenders.history_rules import HistoryRules
-from recsys_spark.recommenders.item_item import DenseItems
 from recsys_spark.recommenders.segmenting import ByCategory
 from recsys_spark.recommenders.segments import SegmentCounts
 from tests.unit.online.states import AS_OF, DAY, WEIGHTS, event, past, stored

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recsys_spark.recommenders import item_item
+from recsys_spark.recommenders import ease, item_item
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.decayed import decayed_items
+from recsys_spark.recommenders.ease import DenseItems
 from recsys_spark.recommenders.forms import Cells, Matrix
-from recsys_spark.recommenders.item_item import DenseItems, NeighbourItems
+from recsys_spark.recommenders.item_item import NeighbourItems
 
 # W[j, i] over five items; item 4 has no neighbour and is not covered.
 W = torch.tensor(
@@ -100,9 +101,9 @@ def test_portions_of_any_size_give_the_same_scores(monkeypatch):
 
 def test_the_dense_and_the_sparse_product_of_histories_agree(monkeypatch):
     users = batch([(0, 1.0), (1, 2.0)], [], [(2, 3.0)])
-    monkeypatch.setattr(item_item, "DENSE_SHARE", 0.0)
+    monkeypatch.setattr(ease, "DENSE_SHARE", 0.0)
     by_product = dense().score(users).scores
-    monkeypatch.setattr(item_item, "DENSE_SHARE", 2.0)
+    monkeypatch.setattr(ease, "DENSE_SHARE", 2.0)
     torch.testing.assert_close(dense().score(users).scores, by_product)
 
 
