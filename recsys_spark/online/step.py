@@ -8,7 +8,7 @@ are equal to a replay of the batches in their own boundaries (`learning.learn`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recsys_spark.config.online_learning import OnlineLearning
 from recsys_spark.online.events import BATCH_PREFIX, LiveEvent
@@ -95,7 +95,8 @@ def process_batch(
     before = store.users(list(by_user))
     as_of = live.publication.as_of
     states = [
-        extended(before.get(user, UserState(user)), some, as_of, store.max_history) for user, some in by_user.items()
+        extended(_without(before.get(user, UserState(user)), some), some, as_of, store.max_history)
+        for user, some in by_user.items()
     ]
     counts = _counts(live, new, half_life_days)
     learned = None if learner is None else _learned(store, live, states, by_user, batch_id, learner)
@@ -115,6 +116,12 @@ def live_of_store(store: OnlineStore, publication: Publication, load: Callable[[
     """The publication's model with what the store holds for it: learned parameters and counts."""
     live = load(publication)
     return live.with_overlay(Overlay.of_store(publication.model, store.parameters()[1], store.counts()))
+
+
+def _without(state: UserState, events: Sequence[StoredEvent]) -> UserState:
+    """The state without its pending versions of the events: what cleaning made of them counts, its times rounded."""
+    ids = {event.event_id for event in events}
+    return replace(state, history=tuple(event for event in state.history if event.event_id not in ids))
 
 
 def _number(live: LiveModel | None) -> int:

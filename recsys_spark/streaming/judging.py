@@ -71,7 +71,7 @@ def _of_single_rows(cleaning: Cleaning) -> Cleaning:
 
 def _name(key: str) -> Column:
     told = F.from_json(RAW, StructType([StructField(key, StringType())]))[key]
-    return F.coalesce(F.nullif(F.trim(told), F.lit("")), F.substring(F.sha2(RAW, 256), 1, 32))
+    return F.coalesce(F.when(F.trim(told) != "", told), F.substring(F.sha2(RAW, 256), 1, 32))
 
 
 def _with_whole_times(rows: DataFrame, source: Source) -> DataFrame:

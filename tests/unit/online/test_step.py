@@ -67,6 +67,36 @@ def test_an_event_counts_once_however_often_it_is_told(place) -> None:
     assert dict(store.counts()).keys() == {"i07", "i09"}
 
 
+PENDING = LiveEvent("e00001", "ann", "i08", "purchase", AS_OF + 60.1234564)
+CLEANED = LiveEvent("e00001", "ann", "i07", "purchase", AS_OF + 60.123457)
+"""Later than the pending one, by the rounding."""
+
+
+def test_an_events_pending_version_is_not_in_the_history_that_it_is_learned_from(place, monkeypatch) -> None:
+    store, live = place
+    store.accept([PENDING])
+    seen = []
+    learn = step.learn
+    monkeypatch.setattr(step, "learn", lambda *given: seen.extend(given[2]) or learn(*given))
+    done(store, live, [CLEANED], 1, learner=LEARNER)
+    [example] = seen
+    assert [each.item_id for each in example.history] == ["i00", "i01"]
+
+
+def test_a_list_is_made_of_what_cleaning_made_of_a_pending_event(place) -> None:
+    store, live = place
+    store.accept([PENDING])
+    made = done(store, live, [CLEANED], 1).commit.users[0]
+    state = store.users(["ann"])["ann"]
+    assert [each.item_id for each in state.history] == ["i00", "i01", "i07"]
+    [expected] = live.lists([state])
+    assert made.list is not None
+    assert [(row.item_id, row.components["als"]) for row in made.list.rows] == [
+        (row.item_id, pytest.approx(row.components["als"], abs=1e-6)) for row in expected.rows
+    ]
+    assert not state.stale
+
+
 def test_trending_counts_are_decayed_sums_of_weights(place) -> None:
     store, live = place
     first = done(store, live, [event(1, "ann", "i07", after=DAY), event(2, "bob", "i07", "click", after=DAY)], 1)
