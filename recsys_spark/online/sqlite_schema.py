@@ -27,6 +27,7 @@ CREATE TABLE events (
     event_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, item_id TEXT NOT NULL, event_type TEXT NOT NULL,
     event_time REAL NOT NULL, arrived REAL NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX events_by_user ON events (user_id);
+CREATE INDEX events_by_time ON events (arrived);
 CREATE TABLE seen (user_id TEXT PRIMARY KEY, arrived REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX seen_by_time ON seen (arrived);
 CREATE TABLE counts (item_id TEXT PRIMARY KEY, value REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID;

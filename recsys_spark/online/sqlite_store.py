@@ -180,9 +180,9 @@ class SqliteStore(OnlineStore):
                 )
             else:
                 query = (
-                    "SELECT user_id FROM (SELECT user_id FROM seen WHERE arrived < ?1 UNION "
+                    "SELECT user_id FROM (SELECT user_id FROM seen WHERE arrived < ?1 UNION ALL "
                     "SELECT user_id FROM users WHERE number = ?2 AND NOT EXISTS "
-                    "(SELECT 1 FROM seen WHERE seen.user_id = users.user_id AND arrived >= ?1)) LIMIT ?3"
+                    "(SELECT 1 FROM seen WHERE seen.user_id = users.user_id)) LIMIT ?3"
                 )
             number = serving.number if serving else 0
             return number, [user for (user,) in connection.execute(query, (cut, number, IDS_AT_ONCE))]
