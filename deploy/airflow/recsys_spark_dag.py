@@ -5,7 +5,7 @@ Airflow needs nothing of it; what it must know stands in environment variables o
 
     RECSYS_HOME    the checkout, with its environment in .venv        (default /opt/recsys_spark)
     RECSYS_CONFIG  the configuration of the shop                      (default /etc/recsys_spark/shop.yaml)
-    RECSYS_START   the first day whose arrivals are to be taken in    (default: the day before this file is first read)
+    RECSYS_START   the first day whose arrivals are to be taken in    (default: the day before this file was copied)
     RECSYS_PYTHON  another interpreter than RECSYS_HOME/.venv/bin/python
     JAVA_HOME      as the jobs need it
 
@@ -31,7 +31,8 @@ HOME = os.environ.get("RECSYS_HOME", "/opt/recsys_spark")
 PYTHON = os.environ.get("RECSYS_PYTHON", f"{HOME}/.venv/bin/python")
 CONFIG = os.environ.get("RECSYS_CONFIG", "/etc/recsys_spark/shop.yaml")
 FIRST = os.environ.get("RECSYS_START")
-START = datetime.fromisoformat(FIRST).replace(tzinfo=UTC) if FIRST else datetime.now(UTC) - timedelta(days=1)
+COPIED = datetime.fromtimestamp(os.path.getmtime(__file__), UTC)  # a start that moved would skip days that come late
+START = datetime.fromisoformat(FIRST).replace(tzinfo=UTC) if FIRST else COPIED - timedelta(days=1)
 DONE, BAD_INPUT = 0, 2
 
 

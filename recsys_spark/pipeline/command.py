@@ -23,7 +23,7 @@ from recsys_spark.pipeline.stages import STAGES
 from recsys_spark.promotion.decisions import Request
 from recsys_spark.scheduling.attempts import Attempt, recorded
 from recsys_spark.scheduling.lease import BusyError, LeaseLostError
-from recsys_spark.scheduling.limits import Ended
+from recsys_spark.scheduling.limits import Ended, Stopped
 from recsys_spark.tables.workspace import Workspace
 
 DONE, FAULT, BAD_INPUT = 0, 1, 2
@@ -58,6 +58,9 @@ def main(job: str, argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except (Ended, LeaseLostError) as error:
         ended(error)
+        return FAULT
+    except KeyboardInterrupt:
+        ended(Stopped("stopped from the keyboard"))
         return FAULT
     except Exception as error:
         traceback.print_exc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -12,9 +13,10 @@ import uvicorn
 
 from recsys_spark.config import Config, load_config
 from recsys_spark.errors import UserError
-from recsys_spark.online.opening import open_configured
+from recsys_spark.online.opening import online_folder, open_configured
 from recsys_spark.online.store import StoreError
 from recsys_spark.serving.configured import HANDED_ON, LOG_FORMAT, configured_app
+from recsys_spark.serving.event_files import EventFiles
 from recsys_spark.serving.keys import keys_of
 
 GRACE_SECONDS = 10
@@ -48,7 +50,8 @@ def _serve_alone(config: Config) -> int:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(settings)
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after an orderly end
+        server.run()
     return 0 if server.started else 1
 
 
@@ -56,6 +59,8 @@ def _serve_by_workers(config: Config) -> int:
     serving = config.serving
     keys_of(serving)  # what is wrong is told before there are processes
     open_configured(config).close()
+    if config.stream.format == "json":
+        EventFiles(config.stream, online_folder(config))
     os.environ[HANDED_ON] = config.model_dump_json()
     uvicorn.run(
         "recsys_spark.serving.configured:worker_app",

@@ -133,6 +133,10 @@ def _add_refusals(app: FastAPI) -> None:
     async def overloaded(request: Request, error: OverloadedError) -> Response:
         return JSONResponse({"detail": "too many lists wait already"}, 503, COME_BACK)
 
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return JSONResponse({"detail": "the service failed; its log says why"}, 500)
+
     @app.exception_handler(StoreError)
     @app.exception_handler(OSError)
     async def no_store(request: Request, error: Exception) -> Response:

@@ -59,6 +59,7 @@ class AnswerCache(Generic[Answer]):
         self.readers: dict[str, set[Reading[Answer]]] = {}
         self._kept: TTLCache[tuple[str, Hashable], Kept[Answer]] = TTLCache(size, ttl_seconds, timer=clock)
         self._keys: dict[str, set[Hashable]] = {}
+        self._noted = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -71,8 +72,9 @@ class AnswerCache(Generic[Answer]):
         """Keep an answer."""
         self._kept[user, key] = kept
         self._keys.setdefault(user, set()).add(key)
-        if len(self._keys) > 2 * self._kept.maxsize:  # users whose answers all went by age
-            self._keys = {}
+        self._noted += 1
+        if self._noted > 2 * self._kept.maxsize:  # most of the keys are of answers that went by age, or for others
+            self._noted, self._keys = len(self._kept), {}
             for owner, name in self._kept:
                 self._keys.setdefault(owner, set()).add(name)
 

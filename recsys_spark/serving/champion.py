@@ -82,5 +82,6 @@ class Champions:
             live = live.with_overlay(Overlay.of_store(live.publication.model, learned, counts))
         except UserError as error:
             logger.warning("online parameters are left out: %s", error)
+            live, version = LiveModel(live.champion, live.publication), 0
         live.lists([NOBODY])  # what is made at first use is made here, and a model that cannot answer fails here
         return Champion(live, version, 1 if current is None else current.revision + 1)

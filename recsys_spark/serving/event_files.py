@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from recsys_spark.config.streaming import Stream
 from recsys_spark.errors import UserError
 from recsys_spark.online.events import LiveEvent
+from recsys_spark.tables.files import new_file, write_synced
+from recsys_spark.tables.pointer import sync_directory
 
 
 class EventFiles:
@@ -35,18 +36,11 @@ class EventFiles:
 
     def write(self, events: Sequence[LiveEvent]) -> Path:
         """One file with these events, on the disk when this returns. Raises OSError where it cannot be written."""
-        name = f"http-{time.time_ns()}-{uuid.uuid4().hex}.json"
-        hidden = self.folder / f".{name}"
-        try:
-            with hidden.open("w", encoding="utf-8") as file:
-                file.writelines(self._line(event) + "\n" for event in events)
-                file.flush()
-                os.fsync(file.fileno())
-            hidden.rename(self.folder / name)
-        except OSError:
-            hidden.unlink(missing_ok=True)
-            raise
-        return self.folder / name
+        path = self.folder / f"http-{time.time_ns()}-{uuid.uuid4().hex}.json"
+        with new_file(path) as hidden:
+            write_synced(hidden, "".join(self._line(event) + "\n" for event in events))
+        sync_directory(self.folder)
+        return path
 
     def _line(self, event: LiveEvent) -> str:
         told = {**asdict(event), "event_type": self._types.get(event.event_type, event.event_type)}

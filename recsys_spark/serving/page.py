@@ -109,7 +109,7 @@ def add_page(app: FastAPI, serving: Serving, answers: Answers, workspace: FilePa
         if new:
             return RedirectResponse(f"/?user=visitor-{secrets.token_hex(4)}", 303)
         if not users and not keyed:
-            users.extend(await asyncio.to_thread(offered_users, workspace, serving.page_users))
+            users[:] = await asyncio.to_thread(offered_users, workspace, serving.page_users)
         shown, ready = None, True
         try:
             shown = await panel(answers, user) if user is not None and not keyed else None
