@@ -25,7 +25,7 @@ from recsys_spark.models.affinity import Affinity, Decay
 from recsys_spark.models.content import Content
 from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.batch import UserBatch
-from recsys_spark.recommenders.histories import SECONDS_A_DAY, HistoryBlock
+from recsys_spark.recommenders.histories import SECONDS_A_DAY, HistoryBlock, ragged_batch
 from recsys_spark.recommenders.neural import NeuralRecommender
 from recsys_spark.recommenders.vocabulary import Vocabulary
 
@@ -108,14 +108,8 @@ def cut(block: HistoryBlock, codes: Ints, seed: int) -> Cut:
     rank = np.arange(len(users)) - (starts + np.bincount(users[before], minlength=block.size))[users]
     target = ~before & (rank < TARGETS) & (np.bincount(users[before], minlength=block.size) > 0)[users]
     ages = (moment[users] - times) / SECONDS_A_DAY
-    history = UserBatch(
-        items=torch.from_numpy(codes[before]),
-        event_types=torch.from_numpy(block.event_types[kept][before]),
-        weights=torch.from_numpy(block.weights[kept][before]),
-        ages=torch.from_numpy(ages[before]),
-        offsets=torch.from_numpy(np.append(0, np.cumsum(np.bincount(users[before], minlength=block.size)))),
-        user_index=None if block.user_index is None else torch.from_numpy(block.user_index),
-    )
+    types, weights = block.event_types[kept][before], block.weights[kept][before]
+    history = ragged_batch(codes[before], types, weights, ages[before], users[before], block.size, block.user_index)
     return Cut(history, torch.from_numpy(users[target]), torch.from_numpy(codes[target]))
 
 
@@ -130,7 +124,7 @@ def learnt(affinity: Affinity, network: Recommender, cut: Cut) -> Affinity:
     best, most = affinity, -torch.inf
     for prior, half_life in product(PRIORS, HALF_LIVES):
         tried = replace(affinity, decay=Decay(prior, half_life))
-        weights_A, gain = _most_likely(tried, log_mass_BQ, cut, asked_B)
+        weights_A, gain = _most_likely(tried, affinity.kinds, log_mass_BQ, cut, asked_B)
         if gain > most:
             best, most = replace(tried, weights_A=weights_A.float()), gain
     return best
@@ -149,10 +143,12 @@ def _log_mass(affinity: Affinity, network: Recommender, batch: UserBatch) -> tup
     return torch.cat(masses), torch.cat(able)
 
 
-def _most_likely(affinity: Affinity, log_mass_BQ: Tensor, cut: Cut, asked_B: Tensor) -> tuple[Tensor, float]:
+def _most_likely(
+    affinity: Affinity, kinds: tuple[Tensor, Tensor], log_mass_BQ: Tensor, cut: Cut, asked_B: Tensor
+) -> tuple[Tensor, float]:
     """Weights [A] and the mean over the asked users of what they add to the log likelihood of a target."""
     users_U = asked_B.nonzero().squeeze(1)
-    codes_QA, kind_I = affinity.kinds
+    codes_QA, kind_I = kinds
     lifts_AUQ = torch.stack(
         [
             affinity.lifts(place, cut.before.items, cut.before.ages, cut.before.users, cut.before.size)[users_U][
@@ -170,7 +166,7 @@ def _most_likely(affinity: Affinity, log_mass_BQ: Tensor, cut: Cut, asked_B: Ten
     log_mass_UQ = log_mass_BQ[users_U]
     weights_A = torch.zeros(len(lifts_AUQ), dtype=torch.float64)
     for _ in range(NEWTON_STEPS):
-        shares_UQ, _ = _shares(log_mass_UQ, lifts_AUQ, weights_A)
+        shares_UQ = _logits(log_mass_UQ, lifts_AUQ, weights_A).softmax(dim=1)
         means_AU = torch.einsum("uq,auq->au", shares_UQ, lifts_AUQ).double()
         gradient_A = wanted_A - means_AU.mean(dim=1) - RIDGE * weights_A
         second_AA = torch.einsum("uq,auq,buq->ab", shares_UQ, lifts_AUQ, lifts_AUQ).double() / users_U.numel()
@@ -179,12 +175,11 @@ def _most_likely(affinity: Affinity, log_mass_BQ: Tensor, cut: Cut, asked_B: Ten
         weights_A = weights_A + step_A / max(1.0, float(step_A.norm()))
         if float(step_A.norm()) < 1e-6:
             break
-    _, added_U = _shares(log_mass_UQ, lifts_AUQ, weights_A)
+    added_U = torch.logsumexp(_logits(log_mass_UQ, lifts_AUQ, weights_A), dim=1)  # zero without the lifts
     gain = float(weights_A @ wanted_A - added_U.double().mean() - RIDGE / 2 * weights_A.square().sum())
     return weights_A, gain
 
 
-def _shares(log_mass_UQ: Tensor, lifts_AUQ: Tensor, weights_A: Tensor) -> tuple[Tensor, Tensor]:
-    """The softmax over kinds with the lifts [U, Q], and the log of its sum [U], where without them it is zero."""
-    logits_UQ = torch.tensordot(weights_A.float(), lifts_AUQ, dims=1).add_(log_mass_UQ)
-    return logits_UQ.softmax(dim=1), torch.logsumexp(logits_UQ, dim=1)
+def _logits(log_mass_UQ: Tensor, lifts_AUQ: Tensor, weights_A: Tensor) -> Tensor:
+    """Log of the mass of each kind with the lifts [U, Q]."""
+    return torch.tensordot(weights_A.float(), lifts_AUQ, dims=1).add_(log_mass_UQ)

@@ -7,8 +7,8 @@ everybody's does,
     lift_a(u, i) = log((n_u,g / p_g + m) / (n_u + m)),    g = the code of attribute a of item i,
 
 with n_u,g the user's events of the code, each weighing 0.5 ** (age / half-life), n_u their sum, p_g the share of the
-code in all events, and m prior events. It is zero for who has no history, and for codes that are not known. The score
-rises by the sum over attributes of w_a lift_a; items without any event have it as well as others.
+code in all events of known codes, and m prior events. It is zero for who has no history, and for codes that are not
+known. The score rises by the sum over attributes of w_a lift_a; items without any event have it as well as others.
 
 Legend: A attributes, G codes of an attribute (0 is unknown), Q kinds: distinct combinations of codes, so that a user
 has Q numbers, not I. B users, N events, I items.
@@ -51,7 +51,7 @@ class Affinity:
     codes_IA: Tensor
     """[I, A] int64."""
     shares: tuple[Tensor, ...]
-    """For each attribute [G] float32, the share of each code in all events; above zero."""
+    """For each attribute [G] float32, the share of each code in all events of known codes; above zero."""
     weights_A: Tensor
     """[A] float32."""
     decay: Decay
@@ -62,8 +62,9 @@ class Affinity:
         codes_IA = codes_of(attributes, content)
         shares = []
         for place, name in enumerate(attributes):
+            # The unknown code is in no sum, as it is in none of n_u: who is like everybody has no lift.
             events = torch.bincount(codes_IA[:, place], counts_I.double(), minlength=sizes[name] + 1) + 1.0
-            shares.append((events / events.sum()).float())
+            shares.append((events / events[1:].sum().clamp_min(1.0)).float())
         return cls(attributes, codes_IA, tuple(shares), torch.zeros(len(attributes)), Decay(1.0, None))
 
     @cached_property

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from pyspark.sql import SparkSession
 
-from recsys_spark.fitting.affinity import Cut, cut, learnt
+from recsys_spark.datasets.split import TEST, TRAIN, VALID
+from recsys_spark.fitting.affinity import Cut, _cut, cut, learnt
 from recsys_spark.models.affinity import Affinity, Decay
 from recsys_spark.recommenders.base import Scores
 from recsys_spark.recommenders.batch import UserBatch
@@ -91,7 +97,44 @@ def test_histories_of_one_moment_or_none_teach_nothing_and_keep_their_rows() -> 
     assert (made.row_T.tolist(), made.code_T.tolist()) == ([2], [2])
 
 
-def test_what_is_learnt_of_a_user_does_not_change_with_what_follows_its_targets() -> None:
+def test_at_most_twenty_events_after_the_cut_are_targets() -> None:
     history = [(1, day) for day in range(100)]
     made = cut(*block([history]), seed=3)
     assert len(made.code_T) == min(20, 100 - made.before.items.numel())
+
+
+SCHEMA = (
+    "user_index int, items array<int>, event_types array<int>, weights array<float>, times array<bigint>, "
+    "folds array<int>"
+)
+
+
+def test_events_after_the_fits_folds_change_nothing_nor_does_the_order_of_users(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    ids = [f"i{code}" for code in range(8)]
+    vocabulary = tmp_path / "vocabulary.parquet"
+    pq.write_table(pa.table({"item_id": ids, "title": ids, "item_index": list(range(1, 9))}), vocabulary)
+
+    def row(user: int, later: int) -> tuple[int, list[int], list[int], list[float], list[int], list[int]]:
+        events = 10 + user
+        items = [(user + place) % 8 + 1 for place in range(events + later)]
+        folds = [TRAIN] * events + [VALID if place % 2 else TEST for place in range(later)]
+        times = [place * DAY for place in range(events + later)]
+        return user, items, [4] * len(items), [1.0] * len(items), times, folds
+
+    def made(rows: list[tuple[int, list[int], list[int], list[float], list[int], list[int]]]) -> Cut:
+        config, histories = SimpleNamespace(seed=3), spark.createDataFrame(rows, SCHEMA)
+        inputs = SimpleNamespace(histories=histories, folds=(TRAIN,), config=config, vocabulary=vocabulary)
+        return _cut(inputs, 100)  # type: ignore[arg-type]
+
+    clean = made([row(user, 0) for user in range(1, 6)])
+    poisoned = made([row(user, 3 * user) for user in (4, 2, 5, 1, 3)])
+    assert clean.code_T.numel() > 5
+    for one, other in zip(parts(clean), parts(poisoned), strict=True):
+        assert torch.equal(one, other)
+
+
+def parts(made: Cut) -> tuple[torch.Tensor, ...]:
+    before = made.before
+    return before.items, before.ages, before.offsets, made.row_T, made.code_T

@@ -40,13 +40,13 @@ def rises(made: Affinity, histories: list[list[tuple[int, float]]]) -> torch.Ten
 
 def test_the_shares_are_those_of_the_events_with_one_more_of_each_code():
     made = affinity("category", weights=(1.0,), decay=Decay(1.0, None))
-    torch.testing.assert_close(made.shares[0], torch.tensor([8.0, 5.0, 5.0]) / 18)
+    torch.testing.assert_close(made.shares[0], torch.tensor([8.0, 5.0, 5.0]) / 10)
 
 
 def test_the_score_rises_by_the_log_of_the_users_share_over_everybodys():
     made = affinity("category", weights=(2.0,), decay=Decay(prior=4.0, half_life_days=None))
     ((first, same, other, _, unknown),) = rises(made, [[(0, 1.0), (1, 50.0), (2, 1.0)]]).tolist()
-    share = 5 / 18
+    share = 5 / 10
     assert first == same == pytest.approx(2 * math.log((2 / share + 4) / (3 + 4)))
     assert other == pytest.approx(2 * math.log((1 / share + 4) / (3 + 4)))
     assert unknown == 0
@@ -55,8 +55,8 @@ def test_the_score_rises_by_the_log_of_the_users_share_over_everybodys():
 def test_an_old_event_counts_as_much_as_is_left_of_it():
     made = affinity("category", weights=(1.0,), decay=Decay(prior=1.0, half_life_days=10.0))
     ((first, _, other, *_),) = rises(made, [[(0, 20.0), (2, 0.0)]]).tolist()
-    assert first == pytest.approx(math.log((0.25 / (5 / 18) + 1) / 2.25))
-    assert other == pytest.approx(math.log((1.0 / (5 / 18) + 1) / 2.25))
+    assert first == pytest.approx(math.log((0.25 / (5 / 10) + 1) / 2.25))
+    assert other == pytest.approx(math.log((1.0 / (5 / 10) + 1) / 2.25))
 
 
 def test_attributes_add_up_each_by_its_weight():
