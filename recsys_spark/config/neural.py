@@ -39,7 +39,8 @@ class Neural(Section):
     affinity: tuple[Attribute, ...] = ()
     """Attributes of which a user's share in the whole history, over their share in all events, is added to the score
     (`models/affinity.py`): weights, prior and half-life are learnt beside the trained network. A network reads the last
-    `datasets.max_length` events and blurs hundreds of categories; this does neither, also for items without events."""
+    `datasets.max_length` - 1 events and blurs hundreds of categories; this does neither, also for items without
+    events."""
     filters: Positive = 64
     """Filters of each width (3, 4 and 5 words) of KimCNN."""
     lora_rank: Annotated[int, Field(ge=0, le=256)] = 0

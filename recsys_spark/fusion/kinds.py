@@ -57,10 +57,11 @@ class UserKinds:
         size = int(kinds_I.max()) + 1 if kinds_I.numel() else 1
         kind_N = kinds_I[items_N]
         keys_N = users_N * size + kind_N
-        made = self._bought(kinds_I, size, users_N, keys_N, items_N) | self._taken_up(kinds_I, size, users_N, keys_N)
-        share_I = _share_of_new(self._columns, kinds_I, size)
-        made["item_share"] = torch.log(share_I[items_N])
-        made["expected"] = torch.log(made["rate"]) + made["item_share"]
+        made = self._bought(kinds_I, size, users_N, keys_N, items_N)
+        if "expected" in OF_KINDS[kind]:
+            made |= self._taken_up(kinds_I, size, users_N, keys_N)
+            made["item_share"] = torch.log(_share_of_new(self._columns, kinds_I, size)[items_N])
+            made["expected"] = torch.log(made["rate"]) + made["item_share"]
         return [torch.where(kind_N == 0, torch.nan, made[name].float()) for name in OF_KINDS[kind]]
 
     def _bought(

@@ -1,8 +1,8 @@
 """Training the stacked fusion on the valid window, and whether it is better than what it is to replace.
 
-The components are those of fit `select`, fitted before the window. Users are looked at from several moments: its start,
-and later ones, up to which histories and item columns then go on. So nothing that the trees see is later than what they
-predict, and they learn what components are worth that are some days old, as those of the test are.
+The components are those of fit `select`, fitted before the window. Users are looked at from its start and, with
+`fusion.stacked.moments` above 1, from later moments, up to which histories and item columns then go on: nothing that
+the trees see is later than what they predict, and components are then some days old, as those of the test are.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ class Sums:
         self._offsets = offsets_B if self._offsets is None else self._offsets + offsets_B
 
     def release(self) -> None:
-        """Hold on to no matrix that was added."""
-        if self._matrices or self._columns:
+        """Hold on to no matrix, columns or tables that were added."""
+        if self._matrices or self._columns or self._tables:
             self._total = self._made()
 
     def total(self) -> Tensor:
@@ -133,7 +133,8 @@ class Sums:
         width = sum(side.shape[1] for side in self._sides) + len(self._rows)
         if not width:
             return []
-        if self._shape[0] >= JOINED_USERS and 4 * width * self._shape[1] <= JOINED_BYTES:
+        several = len(self._sides) + len(self._rows) > 1
+        if several and self._shape[0] >= JOINED_USERS and 4 * width * self._shape[1] <= JOINED_BYTES:
             rows_B1 = [factors_B[:, None] for factors_B in self._factors]
             return [(torch.cat([*self._users, *rows_B1], dim=1), _joined(*self._sides, *self._rows))]
         products = list(zip(self._users, self._sides, strict=True))

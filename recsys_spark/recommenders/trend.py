@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-SECONDS_A_DAY = 86_400.0
+from recsys_spark.recommenders.histories import SECONDS_A_DAY
 
 
 def rise(short: NDArray[np.float64], long: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:

@@ -61,9 +61,9 @@ def item_columns(counts: DataFrame, described: DataFrame, now: int, vocabulary: 
 
 def shared_titles(vocabulary: Path) -> np.ndarray:
     """[I] int64: items of one title have one code, from 1; those whose title is theirs alone have 0."""
-    titles = pq.read_table(vocabulary, columns=["title"], partitioning=None)["title"].to_numpy(zero_copy_only=False)
-    _, place, items = np.unique(titles.astype(str), return_inverse=True, return_counts=True)
-    shared = items > 1
+    titles = pq.read_table(vocabulary, columns=["title"], partitioning=None)["title"].combine_chunks()
+    place = titles.dictionary_encode().indices.to_numpy()
+    shared = np.bincount(place) > 1
     return np.where(shared, np.cumsum(shared), 0)[place].astype(np.int64)
 
 

@@ -178,9 +178,11 @@ def test_catalogue_sides_laid_side_by_side_are_made_once_and_never_mistaken(monk
     monkeypatch.setattr(sums_module, "JOINED_USERS", 1)
     for seed in range(5):  # tensors that are gone make room for others at the same address
         users, items, row = drawn(3, WIDTH), drawn(ITEMS, WIDTH, seed=seed), drawn(ITEMS, seed=seed + 10)
+        made = sums_module._joined.cache_info().misses
         for _ in range(2):
             sums = Sums(3, ITEMS)
             sums.add_product(users, items)
             sums.add_row(torch.ones(3), row)
             torch.testing.assert_close(sums.total(), users @ items.T + row)
+        assert sums_module._joined.cache_info().misses == made + 1
         del items, row
