@@ -153,7 +153,7 @@ def throughput(
     arguments: argparse.Namespace, folder: Path, store: OnlineStore, shop: Shop, job: tuple[subprocess.Popen[Any], Path]
 ) -> dict[str, Any]:
     """Many files at once."""
-    before, first = taken(folder, store), max(store.batches())
+    first = max(store.batches())
     hidden = folder / "hidden"
     hidden.mkdir()
     for number in range(arguments.files):
@@ -162,7 +162,7 @@ def throughput(
     for path in sorted(hidden.iterdir()):
         path.rename(folder / "events" / path.name)
     count = arguments.files * arguments.events
-    wait(lambda: taken(folder, store) >= before + count, *job)
+    wait(lambda: taken(folder, store, first) >= count, *job)
     seconds = time.monotonic() - started
     lists = 0
     for batch in batches_of(folder).after(first):
@@ -195,10 +195,10 @@ def delay(events: Path, store: OnlineStore, shop: Shop, number: int, job: tuple[
     return time.monotonic() - started
 
 
-def taken(folder: Path, store: OnlineStore) -> int:
-    """Rows of the micro-batches that the store has."""
+def taken(folder: Path, store: OnlineStore, after: int = 0) -> int:
+    """Rows of the micro-batches of higher numbers that the store has."""
     newest = max(store.batches(), default=0)
-    return sum(batch.facts["rows"] for batch in batches_of(folder).after(0) if batch.number <= newest)
+    return sum(batch.facts["rows"] for batch in batches_of(folder).after(after) if batch.number <= newest)
 
 
 def put(folder: Path, name: str, events: list[dict[str, Any]]) -> None:

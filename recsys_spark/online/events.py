@@ -1,11 +1,10 @@
-"""Live events: what a shop tells of its visitors, checked at the door, and their lines of JSON."""
+"""Live events: what a shop tells of its visitors, checked at the door."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,8 +41,6 @@ class EventLimits:
     """Characters of an id."""
     future_seconds: float = 300.0
     """How far ahead of the clock an event's time may be."""
-    age_days: float | None = None
-    """How old an event may be; None for any age."""
     amount: float = 1e9
     """Largest quantity and price."""
 
@@ -75,23 +72,6 @@ def parse_event(fields: Mapping[str, Any], now: float, limits: EventLimits = Eve
     )
 
 
-def event_line(event: LiveEvent) -> str:
-    """The event as a line of JSON, without a line break; times keep every digit."""
-    told = {name: value for name, value in asdict(event).items() if value is not None}
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
-
-
-def event_of_line(line: str | bytes, now: float, limits: EventLimits = EventLimits()) -> LiveEvent:
-    """The event of a line of JSON. Raises UserError where it is no JSON object or no valid event."""
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        raise UserError("event: the line is not JSON") from None
-    if not isinstance(fields, dict):
-        raise UserError("event: the line is not a JSON object")
-    return parse_event(fields, now, limits)
-
-
 def _id(fields: Mapping[str, Any], name: str, limits: EventLimits) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not value.strip():
@@ -111,8 +91,6 @@ def _time(value: object, now: float, limits: EventLimits) -> float:
         raise UserError("event: event_time lies before 1970")
     if seconds > now + limits.future_seconds:
         raise UserError(f"event: event_time lies more than {limits.future_seconds:g} s in the future")
-    if limits.age_days is not None and seconds < now - limits.age_days * 86400.0:
-        raise UserError(f"event: event_time lies more than {limits.age_days:g} days in the past")
     return seconds
 
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -62,29 +62,33 @@ def run_stream(config: Config, *, once: bool = False) -> Report:
     root = workspace.root / "online"
     with _alone(root), _told_to_stop() as stop:
         checkpoint = claim_checkpoint(stream, root)
-        store = open_configured(config)
-        models = Models()
-        items = _items(store, models, stream)
-        spark = build_session(config, "recsys_spark update_online")
-        try:
-            # What a batch raises is told once, by this job: not by the bridge to Java too, in pages of text.
-            logging.getLogger("py4j").setLevel(logging.CRITICAL)
-            for key, value in SETTINGS.items():
-                spark.conf.set(key, value)
-            taker = Taker(
-                store, batches_of(workspace.root), models.load, Rules.of(config), maker(spark, stream.driver_users)
-            )
-            recovered = taker.recover(stop.is_set)
-            if recovered:
-                log.info("%d batches of the log were not in the store: processed", recovered)
-            frame = judged(lines(spark, stream, root, items), stream, config.cleaning, stream_lookups(spark, config))
-            work = _Work(taker, stream, stop)
-            _run(work, frame, checkpoint, stream, once)
-        finally:
-            stop_session(spark)
-            store.close()
+        with closing(open_configured(config)) as store:
+            work = _streamed(config, store, checkpoint, stop, once)
     outputs = {name: live_path(workspace.root, name) for name in (EVENTS, QUARANTINE)}
     return Report("", outputs, work.metrics(), {"stopped": stop.is_set()})
+
+
+def _streamed(config: Config, store: OnlineStore, checkpoint: Path, stop: Event, once: bool) -> _Work:
+    """Take in what comes, over an open store."""
+    stream, root = config.stream, Workspace(config.workspace).root / "online"
+    models = Models()
+    items = _items(store, models, stream)
+    spark = build_session(config, "recsys_spark update_online")
+    try:
+        # What a batch raises is told once, by this job: not by the bridge to Java too, in pages of text.
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+        for key, value in SETTINGS.items():
+            spark.conf.set(key, value)
+        taker = Taker(store, batches_of(root.parent), models.load, Rules.of(config), maker(spark, stream.driver_users))
+        recovered = taker.recover(stop.is_set)
+        if recovered:
+            log.info("%d batches of the log were not in the store: processed", recovered)
+        frame = judged(lines(spark, stream, root, items), stream, config.cleaning, stream_lookups(spark, config))
+        work = _Work(taker, stream, stop)
+        _run(work, frame, checkpoint, stream, once)
+        return work
+    finally:
+        stop_session(spark)
 
 
 class _Work:

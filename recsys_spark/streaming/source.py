@@ -15,7 +15,7 @@ from recsys_spark.config.streaming import Stream
 from recsys_spark.errors import UserError
 from recsys_spark.events.rows import FILE
 from recsys_spark.streaming.judging import ARRIVED
-from recsys_spark.tables.files import new_file
+from recsys_spark.tables.files import new_file, write_synced
 from recsys_spark.tables.location import spark_path
 
 SOURCE = "recsys_spark-source.json"
@@ -63,7 +63,7 @@ def claim_checkpoint(stream: Stream, root: Path) -> Path:
         if (folder / "metadata").exists():
             raise UserError(f"stream.checkpoint {folder}: not a checkpoint of this job; name another folder")
         with new_file(marker) as file:
-            file.write_text(json.dumps(told, sort_keys=True), encoding="utf-8")
+            write_synced(file, json.dumps(told, sort_keys=True))
         return folder
     known = json.loads(marker.read_text(encoding="utf-8"))
     if known != told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 from recsys_spark.config import Config
 from recsys_spark.config.streaming import Stream
 from recsys_spark.events.types import EVENT_TYPES
-from recsys_spark.online.events import LiveEvent, event_of_line
+from recsys_spark.online.events import LiveEvent, parse_event
 from recsys_spark.online.store import StoredList, UserState
 from recsys_spark.serving.batching import ListMaker
 from recsys_spark.serving.caching import AnswerCache
@@ -99,7 +100,7 @@ def test_events_go_to_the_stream_as_whole_files(client: TestClient, config: Conf
     [path] = (Path(config.workspace) / "online" / "events").iterdir()
     assert not path.name.startswith(".")
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert [event_of_line(line, time.time()) for line in lines] == [
+    assert [parse_event(json.loads(line), time.time()) for line in lines] == [
         LiveEvent("é", "anna", "ale", "click", 1e9),
         LiveEvent("f", "anna", "ale", "click", 1e9, price=2.5),
     ]
