@@ -6,6 +6,8 @@ CONFIG ?= conf/demo.yaml
 WORKSPACE ?=
 # Further arguments of pytest, such as ARGS="-k cleaning".
 ARGS ?=
+# Extras of pyproject.toml that the packed environment has too.
+EXTRAS ?=
 # Processes that share the tests, file by file in the order of their names; WORKERS=0 runs them in one, as a debugger wants it.
 WORKERS ?= 2
 
@@ -72,8 +74,9 @@ format: $(STAMP)  ## put the code into its format
 docs: $(STAMP)  ## write docs/configuration.md, docs/tables.md, conf/base.yaml and conf/models/
 	$(BIN)/python -m recsys_spark.config.document
 
-dist: $(STAMP)  ## make dist/recsys_spark.zip for spark-submit --py-files
+dist: $(STAMP)  ## make what a cluster is sent: dist/recsys_spark.zip and dist/environment.tar.gz (EXTRAS="text redis": with these)
 	$(BIN)/python scripts/build_zip.py dist/recsys_spark.zip
+	$(BIN)/python scripts/build_environment.py dist/environment.tar.gz --extras $(EXTRAS)
 
 clean:  ## remove caches and built files (the environment and the workspace stay)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse metastore_db derby.log

@@ -23,7 +23,9 @@ from pyspark.sql import SparkSession
 
 import recsys_spark
 from recsys_spark.config import Config
+from recsys_spark.credentials import secret_of
 from recsys_spark.errors import UserError
+from recsys_spark.redaction import is_secret
 
 REQUIRED = {
     "spark.sql.session.timeZone": "UTC",
@@ -31,12 +33,16 @@ REQUIRED = {
     "spark.sql.csv.parser.columnPruning.enabled": "false",
 }
 """What the tables' meaning depends on: set whatever spark-submit says."""
+REDACTED = "spark.redaction.regex"
 DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.ui.showConsoleProgress": "false",
     # Idle threads of a task's matrix products would spin on the cores that other tasks need.
     "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
+    # Whose values are covered on Spark's pages and in its event logs: the names that `redaction` takes for secrets.
+    REDACTED: "(?i)secret|passw|passphrase|token|credential|jaas"
+    "|(access|account|api|private|shared|signing|encryption)[._-]?key|//[^/@\\s]*:[^/@\\s]*@",
 }
 """What is set where spark-submit, spark-defaults.conf or `spark.conf` say nothing."""
 SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
@@ -78,6 +84,8 @@ def build_session(config: Config, app_name: str) -> SparkSession:
         builder = SparkSession.builder
         for key, value in _settings(config, app_name, given, submitted).items():
             builder = builder.config(key, value)
+        for key, variable in config.spark.conf_env.items():
+            builder = builder.config(key, secret_of(variable, "spark.conf_env"))
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
         if is_local_master(session.sparkContext.master):
@@ -144,14 +152,15 @@ def _prepare_java(config: Config) -> None:
 
 
 def _launch_settings(config: Config) -> SparkConf:
-    """What the driver's JVM must know when it starts."""
+    """What the driver's JVM must know when it starts. It stands on its command line, so no secret is among it."""
     settings = {
         "spark.driver.memory": config.spark.driver_memory,
         "spark.ui.showConsoleProgress": "false",  # would be on, as in a shell
     }
     if config.spark.master:
         settings["spark.master"] = config.spark.master
-    return SparkConf(loadDefaults=False).setAll(list((settings | config.spark.conf).items()))
+    settings |= {key: value for key, value in config.spark.conf.items() if not is_secret(key)}
+    return SparkConf(loadDefaults=False).setAll(list(settings.items()))
 
 
 def _surely_local(master: str | None) -> bool:
@@ -175,6 +184,9 @@ def _settings(config: Config, app_name: str, given: Mapping[str, str], submitted
     settings = {key: value for key, value in defaults.items() if key not in given} | REQUIRED
     if config.spark.master:
         settings["spark.master"] = config.spark.master
+    if config.spark.conf_env:  # covered whatever they are called
+        named = [re.escape(key) for key in sorted(config.spark.conf_env)]
+        settings[REDACTED] = "|".join([settings.get(REDACTED) or given[REDACTED], *named])
     name = given.get("spark.app.name", "")
     if not name or name.endswith(".py") or name == "pyspark-shell":  # what spark-submit says where nobody named it
         settings["spark.app.name"] = app_name

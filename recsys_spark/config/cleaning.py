@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from recsys_spark.config.allowed import LocalPath
 from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
 
 Rule = Literal["keep", "reject"]
@@ -136,7 +137,7 @@ class Cleaning(Section):
     blocked_items: tuple[str, ...] = ()
     """Item ids that nothing is to be learned from: their events are rejected (`blocked_item`), and they are left out of
     the items."""
-    blocked_items_file: str | None = None
+    blocked_items_file: LocalPath | None = None
     """A text file of further such ids, one a line."""
     forbidden_text: tuple[Pattern, ...] = ()
     """Regular expressions, such as `(?i)weapon`; where one matches an item's title, description, category or brand, the

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recsys_spark.config.allowed import LocalPath
 from recsys_spark.config.section import NotNegative, Positive, Section, Share
 
 
@@ -43,7 +44,7 @@ class Features(Section):
     """Words that are no tokens, however they are capitalised."""
     keywords: Positive = 10
     """Keywords of an item: its tokens of the highest TF-IDF."""
-    tokenizer: str | None = None
+    tokenizer: LocalPath | None = None
     """Folder of a Hugging Face model with a WordPiece tokenizer (`vocab.txt` or `tokenizer.json`), such as BERT's; with
     it items get subwords."""
     max_subwords: Annotated[int, Field(gt=2, le=10_000)] = 64

@@ -44,11 +44,15 @@ class Stacked(Section):
     candidates: Candidates = 100
     """Best items, and best items without repeats, of each component that are ranked."""
     users: Positive = 2000
-    """Seeded valid users on whom the trees are trained; times `candidates` and `moments` at most 400,000: the driver
-    holds the table."""
+    """Seeded valid users on whom the trees are trained; times `candidates` and `moments` plus `own_moments` at most
+    400,000: the driver holds the table."""
     moments: Annotated[int, Field(ge=1, le=7)] = 1
     """Moments of the valid window from which users are looked at: 1 is its start, further ones divide it evenly; each
     costs as much time as the first."""
+    own_moments: Annotated[int, Field(ge=0, le=7)] = 1
+    """Moments of each user's own at which he is looked at besides: just after something that he did in the valid
+    window, with his next order to be foretold, as when lists follow live events. Each costs as much time as the
+    window's start; there are none where the split is not temporal."""
     num_trees: Annotated[int, Field(ge=10, le=2000)] = 200
     """At most so many trees; cross-validation finds how many."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
@@ -66,6 +70,8 @@ class Stacked(Section):
 
     @model_validator(mode="after")
     def _fits_the_driver(self) -> Stacked:
-        if self.users * self.candidates * self.moments > 400_000:
-            raise ValueError("users x candidates x moments must be at most 400,000: the driver holds the table")
+        if self.users * self.candidates * (self.moments + self.own_moments) > 400_000:
+            raise ValueError(
+                "users x candidates x (moments + own_moments) must be at most 400,000: the driver holds the table"
+            )
         return self

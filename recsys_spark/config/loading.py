@@ -34,21 +34,29 @@ def _read(path: str) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"configuration {path}: cannot be read ({error.strerror}); check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"configuration {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"configuration {path}: not valid YAML ({_place(error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"configuration {path}: must be a mapping of keys, see docs/configuration.md")
     return content
 
 
+def _place(error: Exception) -> str:
+    """What is wrong with a YAML file, and where, without its lines: they may hold anything."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return type(error).__name__
+    mark = error.problem_mark
+    return f"{error.problem or error.context} in line {mark.line + 1}, column {mark.column + 1}"
+
+
 def _parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not all(part for part in key.split(".")):
-        raise UserError(f"--set {text}: write it as a.b=value")
+        raise UserError(f"--set {key.partition(':')[0]}: write it as a.b=value")  # the rest may be a secret
     try:
         nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: the value is not valid YAML") from None
+    except (yaml.YAMLError, RecursionError):
+        raise UserError(f"--set {key}: the value is not valid YAML") from None
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return dict(nested)

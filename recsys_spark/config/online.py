@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import field_validator, model_validator
 
+from recsys_spark.config.allowed import Variable, local_path
 from recsys_spark.config.online_learning import OnlineLearning
 from recsys_spark.config.section import Positive, PositiveFloat, Section
-from recsys_spark.config.sources import PASSWORD_IN_URL
+from recsys_spark.redaction import holds_secret
 
 SCHEMES = ("sqlite:///", "redis://", "rediss://", "unix://")
 """What the address of an online store begins with."""
@@ -18,7 +19,7 @@ class Online(Section):
     store: str | None = None
     """`sqlite:///PATH` (a local file, without a server; four slashes before an absolute path), `redis://HOST:PORT/DB`,
     `rediss://` (TLS) or `unix:///SOCKET`; by default the file `<workspace>/online/store.db`."""
-    password_env: str | None = None
+    password_env: Variable | None = None
     """Redis: the environment variable that holds the password, which stands nowhere else."""
     publish: bool = False
     """Load the published lists and histories into the store at the end of fuse_recommendations."""
@@ -34,9 +35,13 @@ class Online(Section):
     @field_validator("store")
     @classmethod
     def _an_address(cls, store: str | None) -> str | None:
-        if store is None or store.startswith("sqlite:///"):
+        if store is None:
             return store
-        if PASSWORD_IN_URL.search(store):  # and never repeat it
+        if store.startswith("sqlite:///"):
+            if store != "sqlite:///":
+                local_path(store.removeprefix("sqlite:///"))
+            return store
+        if holds_secret(store):  # and never repeat it
             raise ValueError("holds a password; put it into an environment variable and name that password_env")
         if not store.startswith(SCHEMES):
             raise ValueError(f"must begin with one of {', '.join(SCHEMES)}")

@@ -6,12 +6,15 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from recsys_spark.config.allowed import LocalPath
 from recsys_spark.config.cleaning import Cleaning
 from recsys_spark.config.features import Features
+from recsys_spark.config.monitoring import Monitoring
 from recsys_spark.config.online import Online
 from recsys_spark.config.promotion import Promotion
 from recsys_spark.config.quality import Quality
 from recsys_spark.config.recommenders import NEURAL, Recommenders
+from recsys_spark.config.retraining import Retraining
 from recsys_spark.config.rules import Rules
 from recsys_spark.config.schedule import Schedule
 from recsys_spark.config.section import Section
@@ -36,7 +39,7 @@ from recsys_spark.config.tuning import Tuning
 class Config(Section):
     """Everything that a job needs to know."""
 
-    workspace: str = "./workspace"
+    workspace: LocalPath = "./workspace"
     """Folder below which tables, datasets, bundles and mlflow.db live."""
     source: tuple[Source, ...]
     """The event logs: a mapping, or a list of them that is merged."""
@@ -60,6 +63,8 @@ class Config(Section):
     """Settings of each recommender."""
     training: Training = Training()
     """How neural recommenders are launched."""
+    retraining: Retraining = Retraining()
+    """When a night's run trains, and where training starts."""
     tuning: Tuning = Tuning()
     """The search for a recommender's settings."""
     scoring: Scoring = Scoring()
@@ -72,6 +77,8 @@ class Config(Section):
     """What the shop wants of its lists: business rules, diversity, exploration."""
     promotion: Promotion = Promotion()
     """How a challenger becomes champion."""
+    monitoring: Monitoring = Monitoring()
+    """What is watched every day."""
     online: Online = Online()
     """What is kept of users in real time."""
     stream: Stream = Stream()
@@ -112,6 +119,8 @@ class Config(Section):
                 f"promotion.k ({self.promotion.k}) must be at most the largest of evaluation.k "
                 f"({max(self.evaluation.k)}): lists are evaluated to that length"
             )
+        if self.retraining.warm_start and self.split.strategy != "temporal":
+            raise ValueError("retraining.warm_start needs split.strategy temporal: leave_one_out has no cut in time")
         if self.fusion.stack_days is not None and self.split.strategy != "temporal":
             raise ValueError("fusion.stack_days needs split.strategy temporal: leave_one_out has no window of time")
         if self.stream.lateness_hours > 24 * self.online.ttl_days:

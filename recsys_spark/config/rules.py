@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from recsys_spark.config.allowed import LocalPath
 from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section, Share
 
 VECTOR_MODELS = ("als", "mfn", "gru", "lstm", "sasrec", "kim_cnn", "bert", "two_tower")
@@ -167,11 +168,11 @@ class Rules(Section):
 
     out_of_stock: tuple[str, ...] = ()
     """Ids of items that are not recommended while they stand here."""
-    out_of_stock_file: str | None = None
+    out_of_stock_file: LocalPath | None = None
     """A text file of further such ids, one a line, as the stock system exports it."""
     blocked_items: tuple[str, ...] = ()
     """Ids of items that are never recommended; models still learn from them, unlike `cleaning.blocked_items`."""
-    blocked_items_file: str | None = None
+    blocked_items_file: LocalPath | None = None
     """A text file of further such ids, one a line."""
     min_price: NotNegative | None = None
     """Items of a lower price are not recommended. An item's price is the catalogue's, else the median of its events."""

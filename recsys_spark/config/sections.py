@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from recsys_spark.config.allowed import Database, LocalPath, PlainLine, TrackingUri, Variable
 from recsys_spark.config.fusion import Cascade, Segments, Stacked
 from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section, Share
 from recsys_spark.config.sources import Logged
 from recsys_spark.events.types import EVENT_TYPES
+from recsys_spark.redaction import holds_secret, is_secret
 
 RecommenderName = Literal[
     "popularity",
@@ -228,7 +230,7 @@ class Training(Section):
     """SlowMo's momentum of the averages under `sync: local`; 0 is post-local SGD."""
     outer_learning_rate: PositiveFloat = 1.0
     """SlowMo's step along the averaged change under `sync: local`."""
-    cache_dir: str | None = None
+    cache_dir: LocalPath | None = None
     """Local folder of each host into which training processes copy the part of a dataset that they read; by default
     they do so, in the folder for temporary files, where the workspace stands on a network's file system."""
 
@@ -245,7 +247,7 @@ class Scoring(Section):
 class Tables(Section):
     """How tables are published."""
 
-    catalog: str | None = None
+    catalog: Database | None = None
     """A metastore database (it must exist or be creatable) in which a view of each table is kept."""
     buckets: Positive | None = None
     """User buckets of clean events: each is a file a day, and fits the memory of a task. By default one for each 64 MB
@@ -257,10 +259,19 @@ class Tables(Section):
 class Tracking(Section):
     """MLflow."""
 
-    uri: str | None = None
+    uri: TrackingUri | None = None
     """Tracking and registry server; by default `sqlite:///<workspace>/mlflow.db`."""
-    experiment: str = "recsys_spark"
+    uri_env: Variable | None = None
+    """The environment variable that holds that address instead, where it has a password:
+    `postgresql://user:password@host/mlflow`."""
+    experiment: PlainLine = "recsys_spark"
     """The experiment's name."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Tracking:
+        if self.uri is not None and self.uri_env is not None:
+            raise ValueError("give uri or uri_env, not both")
+        return self
 
 
 class Spark(Section):
@@ -273,4 +284,26 @@ class Spark(Section):
     shuffle_partitions: Positive | None = None
     """Shuffle partitions; by default two for each task slot of a local master, else Spark's own default."""
     conf: dict[str, str] = {}
-    """Further Spark settings."""
+    """Further Spark settings; everybody may see them, on the driver's command line and on Spark's pages."""
+    conf_env: dict[str, Variable] = {}
+    """Settings whose values stand in environment variables, such as
+    `{spark.hadoop.fs.s3a.secret.key: S3_SECRET_KEY}`: secrets."""
+
+    @field_validator("conf", "conf_env")
+    @classmethod
+    def _settings(cls, settings: dict[str, str]) -> dict[str, str]:
+        for name in settings:
+            if not name.startswith("spark.") or not name.isprintable() or "=" in name or " " in name:
+                raise ValueError(f"{name!r} is no setting of Spark; their names begin with spark.")
+        return settings
+
+    @field_validator("conf")
+    @classmethod
+    def _no_secrets(cls, conf: dict[str, str]) -> dict[str, str]:
+        for name, value in conf.items():
+            if is_secret(name) or holds_secret(value):
+                raise ValueError(
+                    f"{name} would be a secret that everybody can read; put it into an environment variable and name "
+                    "that in spark.conf_env"
+                )
+        return conf

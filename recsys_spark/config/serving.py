@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from recsys_spark.config.allowed import Variable
 from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
 
 
@@ -66,7 +67,7 @@ class Serving(Section):
     """Seconds between two looks for a new publication (and with it a new champion)."""
     refresh_seconds: PositiveFloat = 10.0
     """Seconds between two looks for what was learned online: parameters and trending counts."""
-    api_keys_env: str = "RECSYS_API_KEYS"
+    api_keys_env: Variable = "RECSYS_API_KEYS"
     """Environment variable that holds the API keys, separated by commas; at least 16 characters each."""
     anonymous: bool = False
     """May the service listen on other addresses than the loopback without any API key."""
@@ -78,10 +79,3 @@ class Serving(Section):
     """What is kept."""
     limits: ServingLimits = ServingLimits()
     """What callers may ask for."""
-
-    @field_validator("api_keys_env")
-    @classmethod
-    def _name(cls, name: str) -> str:
-        if not name.isidentifier():
-            raise ValueError("must be the name of an environment variable, not a key")
-        return name

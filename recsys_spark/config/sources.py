@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from recsys_spark.config.allowed import Variable, column_names, data_path, own_names, package_file, table_name
+from recsys_spark.config.predicates import check_predicates
+from recsys_spark.config.reader_options import jdbc_options, reader_options
 from recsys_spark.config.section import PositiveFloat, Section
+from recsys_spark.redaction import holds_secret, is_secret
 
-SECRET = re.compile(r"(?i)passw|secret|token|credential|access.?key")
-"""Names of settings whose values nobody may read."""
 HELD = "options hold a password; put it into an environment variable and name that password_env"
 EVENT_COLUMNS = ("user_id", "item_id", "event_time", "event_type", "quantity", "price", "order_id")
 REQUIRED_COLUMNS = frozenset({"user_id", "item_id", "event_time", "event_type"})
-PASSWORD_IN_URL = re.compile(r"passw|pwd=|//[^/@?]*:[^/@?]*@|:[^/@:]+/[^@]+@", re.IGNORECASE)
-"""`?password=`, `;pwd=`, `//user:secret@host`, and Oracle's `thin:user/secret@host`."""
 LOGGED_COLUMNS = ("user_id", "item_id", "time", "propensity", "rank")
 CATALOG_COLUMNS = ("item_id", "title", "description", "category", "brand", "price")
 
@@ -55,7 +55,7 @@ class Files(Section):
     options: dict[str, str] = {}
     """Options handed to Spark's reader, such as `{header: "true", sep: ";"}`; in csv a quote inside quotes is doubled
     unless `escape` says otherwise; `jdbc` needs `url`, and `user`, `driver` and `fetchsize` are frequent."""
-    password_env: str | None = None
+    password_env: Variable | None = None
     """jdbc: the environment variable that holds the password, which stands nowhere else."""
     columns: dict[str, str]
     """Our column to the file's column (letter case does not matter)."""
@@ -68,7 +68,7 @@ class Files(Section):
         for name in options:
             if name.lower() == "password":
                 raise ValueError(HELD)
-            if SECRET.search(name):
+            if is_secret(name):
                 raise ValueError(f"options.{name} would be a secret in a file that is logged; set it as spark-submit's")
         return options
 
@@ -96,17 +96,24 @@ class Files(Section):
             self._check_jdbc()
         elif self.password_env is not None:
             raise ValueError(f"password_env is for format jdbc, not for {self.format}")
+        reader_options(self.format, self.options)
+        one = {"package": package_file, "table": table_name, "jdbc": table_name}.get(self.format, data_path)
+        for path in self.paths:
+            one(path)
+        column_names(self.columns.values())
+        own_names(self.columns)
         return self
 
     def _check_jdbc(self) -> None:
         options = {name.lower(): value for name, value in self.options.items()}
         if "url" not in options:
             raise ValueError("options lacks url; jdbc needs one, such as jdbc:postgresql://host/database")
-        if PASSWORD_IN_URL.search(options["url"]):
+        if holds_secret(options["url"]):
             raise ValueError(HELD)
         for name in ("dbtable", "query"):
             if name in options:
                 raise ValueError(f"options.{name} is not used; path names the table")
+        jdbc_options(options)
 
     def _check_columns(self, known: tuple[str, ...], required: tuple[str, ...]) -> None:
         unknown = sorted(set(self.columns) - set(known))
@@ -152,6 +159,12 @@ class Source(Files):
     """Reason to a Spark SQL predicate on the file's columns: rows for which it is true are quarantined."""
     join: tuple[Join, ...] = ()
     """Other files or tables whose columns are joined to each row before columns are mapped; see the example."""
+
+    @field_validator("reject")
+    @classmethod
+    def _conditions(cls, predicates: dict[str, str]) -> dict[str, str]:
+        check_predicates(predicates)
+        return predicates
 
     @property
     def needed(self) -> frozenset[str]:

@@ -6,8 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from recsys_spark.config.allowed import LocalPath, Variable
+from recsys_spark.config.predicates import check_predicates
+from recsys_spark.config.reader_options import stream_options
 from recsys_spark.config.section import Positive, PositiveFloat, Section
-from recsys_spark.config.sources import EVENT_COLUMNS, SECRET, Source
+from recsys_spark.config.sources import EVENT_COLUMNS, Source
+from recsys_spark.redaction import is_secret
 
 OURS = {"maxfilespertrigger", "maxoffsetspertrigger", "latestfirst", "cleansource", "sourcearchivedir", "rowspersecond"}
 """Options of Spark's readers that keys of this section set."""
@@ -19,12 +23,12 @@ class Stream(Section):
     format: Literal["json", "kafka", "rate"] = "json"
     """Where events come from: a folder of JSON lines files; Kafka, whose values are such lines (the connector
     `spark-sql-kafka-0-10` must be on Spark's class path); or synthetic events, for load tests."""
-    path: str | None = None
+    path: LocalPath | None = None
     """json: the folder; by default `<workspace>/online/events`. A file must appear whole: write it under a name that
     begins with a dot, then rename it."""
     options: dict[str, str] = {}
     """Options handed to Spark's reader, such as `{kafka.bootstrap.servers: "host:9092", subscribe: events}`."""
-    options_env: dict[str, str] = {}
+    options_env: dict[str, Variable] = {}
     """Options whose values stand in environment variables, such as `{kafka.sasl.jaas.config: KAFKA_JAAS}`: secrets."""
     columns: dict[str, str] = {name: name for name in EVENT_COLUMNS}
     """Our column to the key in the JSON object, as it is spelled there."""
@@ -53,7 +57,7 @@ class Stream(Section):
     finished_files: Literal["keep", "archive", "delete"] = "keep"
     """json: what becomes of a file after its micro-batch: it stays, goes below `<workspace>/online/archive`, or goes.
     Listing the folder costs time for each file that stays."""
-    checkpoint: str | None = None
+    checkpoint: LocalPath | None = None
     """Folder in which Spark notes what it has read; by default `<workspace>/online/checkpoint`."""
     rows_per_second: Positive = 100
     """rate: events a second."""
@@ -66,11 +70,24 @@ class Stream(Section):
     @classmethod
     def _plain(cls, options: dict[str, str]) -> dict[str, str]:
         for name in options:
-            if SECRET.search(name) or "jaas" in name.lower():
+            if is_secret(name):
                 raise ValueError(f"options.{name} would be a secret in a file that is logged; use options_env")
             if name.lower() in OURS:
                 raise ValueError(f"options.{name} is set by other keys of this section; see docs/configuration.md")
+        stream_options(options)
         return options
+
+    @field_validator("options_env")
+    @classmethod
+    def _known(cls, options: dict[str, str]) -> dict[str, str]:
+        stream_options(options)
+        return options
+
+    @field_validator("reject")
+    @classmethod
+    def _conditions(cls, predicates: dict[str, str]) -> dict[str, str]:
+        check_predicates(predicates)
+        return predicates
 
     @field_validator("columns", mode="before")
     @classmethod

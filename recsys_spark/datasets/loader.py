@@ -31,7 +31,7 @@ def check_dataset(dataset_path: str | Path, world_size: int) -> int:
     would then take different numbers of steps and wait for each other for ever.
     """
     path = Path(dataset_path)
-    if (path / "_common_metadata").exists():
+    if any(path.rglob("*_common_metadata")):
         raise UserError(f"dataset {path}: has a _common_metadata file, which petastorm would unpickle; build it again")
     sizes = []
     for file in sorted(path.glob("*.parquet")):

@@ -34,12 +34,12 @@ def user_metrics(lists: DataFrame, relevant: DataFrame, ks: Sequence[int]) -> Da
         .agg(F.sort_array(F.collect_list("rank")).alias("ranks"))
         .join(counts, on="user_id", how="inner")
     )
-    columns = [column.alias(f"{name}_{k}") for k in ks for name, column in _metrics_at(k).items()]
+    columns = [column.alias(f"{name}_{k}") for k in ks for name, column in metrics_at(k).items()]
     return hits.select("model", "user_id", *columns)
 
 
-def _metrics_at(k: int) -> dict[str, Column]:
-    """The metrics of one row with the sorted `ranks` of its hits and the number of `relevant` items."""
+def metrics_at(k: int) -> dict[str, Column]:
+    """Name to the metric of one user: a row with the sorted `ranks` of the hits and the number of `relevant` items."""
     ranks = F.filter("ranks", lambda rank: rank <= k)
     hits = F.size(ranks).cast("double")
     ideal_length = F.least(F.lit(k), F.col("relevant"))

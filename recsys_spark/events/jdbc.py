@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.config.sources import Files
+from recsys_spark.credentials import secret_of
 from recsys_spark.errors import UserError
 from recsys_spark.events.rows import FILE, ORDER, refuse_internal, united
+from recsys_spark.redaction import covered
 
 DRIVERS = {
     "postgresql": "org.postgresql.Driver",
@@ -69,12 +70,7 @@ def read_jdbc(spark: SparkSession, files: Files, where: str) -> DataFrame:
 
 def password(files: Files, where: str) -> str | None:
     """The password from the environment. Raises UserError where the variable is not set."""
-    if files.password_env is None:
-        return None
-    secret = os.environ.get(files.password_env)
-    if secret is None:
-        raise UserError(f"{where}: the environment variable {files.password_env} (password_env) is not set; export it")
-    return secret
+    return None if files.password_env is None else secret_of(files.password_env, f"{where}, password_env")
 
 
 @contextmanager
@@ -89,11 +85,5 @@ def jdbc_errors(files: Files, where: str) -> Iterator[None]:
         advice = next(
             (text for pattern, text in ADVICE if re.search(pattern, trace)), "check path, options and columns"
         )
-        raise UserError(f"{where}: {advice} ({without_secrets(cause, files)[:300]})") from None
-
-
-def without_secrets(text: str, files: Files) -> str:
-    """The text without the password, on one line."""
-    secret = os.environ.get(files.password_env or "", "")
-    text = " ".join(text.split())
-    return text.replace(secret, "***") if secret else text
+        # Covered before it is cut: half a password is one, too.
+        raise UserError(f"{where}: {advice} ({covered(' '.join(cause.split()))[:300]})") from None

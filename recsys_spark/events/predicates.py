@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, StringType
 
+from recsys_spark.config.predicates import FUNCTIONS, NEVER
 from recsys_spark.errors import UserError
 from recsys_spark.events.rows import BETWEEN
 
@@ -21,6 +22,8 @@ WHOLE_NUMBER = re.compile(r"[+-]?\s*\d{1,15}")
 """Whole numbers that a double holds exactly; longer ones are ids, and are compared as they stand."""
 COMPARISONS = {"EqualTo", "EqualNullSafe", "LessThan", "LessThanOrEqual", "GreaterThan", "GreaterThanOrEqual"}
 """Spark's names of `= <=> < <= > >=`; the others are these, negated."""
+MORE_THAN_A_ROW = re.compile(r".*Subquery|Exists|ListQuery|.*WindowExpression|Current.*|LocalTimestamp|.*Parameter")
+"""Spark's names of queries, windows, times, sessions and parameters within an expression."""
 
 
 def with_rejections(frame: DataFrame, predicates: Mapping[str, str], where: str) -> DataFrame:
@@ -84,8 +87,29 @@ def _compares(node: Any) -> bool:
     )
 
 
+def _fault(frame: DataFrame, predicate: str) -> str | None:
+    """Why a predicate is more than a condition on a row, by Spark's own parser; `config.predicates` says what may be."""
+    columns = {column.lower() for column in frame.columns}
+    jvm: Any = frame.sparkSession._jsparkSession
+    waiting = [jvm.sessionState().sqlParser().parseExpression(predicate)]
+    while waiting:
+        node = waiting.pop()
+        kind = _kind(node)
+        if MORE_THAN_A_ROW.fullmatch(kind):
+            return f"{kind} is no condition on a row"
+        if kind == "UnresolvedFunction" and node.nameParts().mkString(".").lower() not in FUNCTIONS:
+            return f"{node.nameParts().mkString('.')} is not among the functions that a predicate may call"
+        if kind == "UnresolvedAttribute" and {node.name().lower().strip("`")} & NEVER - columns:
+            return f"there is no column {node.name()}"
+        waiting += [node.children().apply(place) for place in range(node.children().size())]
+    return None
+
+
 def _condition(frame: DataFrame, name: str, predicate: str, where: str) -> Column:
     try:
+        fault = _fault(frame, predicate)
+        if fault is not None:
+            raise UserError(f"{where}: reject.{name} ({predicate}) cannot be used: {fault}")
         condition = F.expr(compared_as_double(frame, predicate))
         type_ = frame.select("*", condition.alias("_condition")).schema["_condition"].dataType
     except PySparkException as error:

@@ -26,6 +26,7 @@ from recsys_spark.features.keywords import Weights, tfidf
 from recsys_spark.features.subwords import WordPiece
 from recsys_spark.features.text import FIRST_TOKEN, Tokens, Vocabulary, item_texts, stop_list, words
 from recsys_spark.features.word2vec import unit
+from recsys_spark.json_files import read_object
 
 FORMAT = 1
 MANIFEST, VECTORS = "manifest.json", "vectors.safetensors"
@@ -186,7 +187,7 @@ def read_version(directory: Path, verify: bool = False) -> str:
     Raises UserError where it is not.
     """
     try:
-        manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
+        manifest = read_object(directory / MANIFEST)
         files, version = dict(manifest["files"]), str(manifest["version"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"features {directory}: {MANIFEST} is missing or damaged; run fit_features again") from None

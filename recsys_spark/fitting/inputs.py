@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from recsys_spark.config import Config
 from recsys_spark.datasets.vocabulary import vocabulary_codes
 from recsys_spark.errors import UserError
 from recsys_spark.tables.location import spark_path
+
+if TYPE_CHECKING:
+    from recsys_spark.fitting.start import Start
 
 Facts: TypeAlias = dict[str, Any]
 """What a fit returns: JSON values, both frozen settings (`half_life_days`) and numbers (`neighbours`)."""
@@ -57,6 +60,8 @@ class FitInputs:
     frozen: Mapping[str, Any] = field(default_factory=dict)
     """Facts of an earlier fit: settings that this one must take over. Empty for a fit that settles them by its own
     train or valid window: `select`, and the fit of a backtest from which a later one takes over."""
+    starts: Sequence[Start] = ()
+    """Fitted networks that a neural fit may start from, the best first; it takes the first that has its parts."""
     features: Path | None = None
     """The version directory of stage fit_features, where it was given."""
     cache: Path | None = None

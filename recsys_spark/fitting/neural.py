@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from recsys_spark.config.neural import Neural
 from recsys_spark.config.section import Section
@@ -17,6 +18,7 @@ from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.fitting.affinity import fit_affinity
 from recsys_spark.fitting.content import FitContent, write_content
 from recsys_spark.fitting.inputs import Facts, FitInputs
+from recsys_spark.fitting.start import Started, first_fitting, write_start
 from recsys_spark.models.composed import ComposedModel
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.content import Content
@@ -28,6 +30,12 @@ from recsys_spark.training.checkpoint import load_checkpoint
 from recsys_spark.training.launch import launch
 from recsys_spark.training.preflight import find_gpu
 from recsys_spark.training.spec import TrainSpec
+from recsys_spark.training.tensor_file import write_tensors
+
+WARM_FROM = "warm_from"
+"""The fact that names the model that a fit started from."""
+PARAMETERS = "parameters.safetensors"
+"""Beside the bundle of a publish fit: what a later training may start from."""
 
 
 def fit(inputs: FitInputs) -> Facts:
@@ -35,7 +43,7 @@ def fit(inputs: FitInputs) -> Facts:
 
     The `select` fit stops early on valid NDCG@10 and says the best epoch; the other fits train exactly so many epochs.
     """
-    spec = make_spec(inputs)
+    spec, started = started_spec(inputs)
     result = launch(inputs.spark, spec, inputs.config.training.retries, inputs.progress, inputs.metric)
     recommender = load_trained(inputs.name, spec, Path(result["checkpoint"]))
     if spec.composition.affinity:
@@ -44,10 +52,35 @@ def fit(inputs: FitInputs) -> Facts:
     recommender.save(inputs.output, inputs.vocabulary)
     if recommender.affinity is not None:
         result |= recommender.affinity.numbers()
+    if started is not None:
+        result |= {WARM_FROM: started.name, "known_items": started.known_items}
+    if inputs.config.retraining.warm_start and inputs.fit == "publish":
+        parameters = trained_parameters(Path(result["checkpoint"]))
+        result["parameters_sha256"] = write_tensors(inputs.output.with_name(PARAMETERS), parameters)
     shutil.rmtree(spec.work)
-    if spec.content is not None:
-        Path(spec.content).unlink()
+    for path in (spec.content, spec.start):
+        if path is not None:
+            Path(path).unlink()
     return {name: value for name, value in result.items() if name != "checkpoint" and value is not None}
+
+
+def started_spec(inputs: FitInputs) -> tuple[TrainSpec, Started | None]:
+    """The training that the configuration asks for, from the first start that has its parts, if there is one.
+
+    A fit that starts warm trains at most `retraining.warm_epochs`, over which its learning rate falls.
+    """
+    spec = make_spec(inputs)
+    start = first_fitting(inputs.starts, spec.composition)
+    if start is None:
+        return spec, None
+    features = inputs.described / "features" / inputs.fit if inputs.features is not None else None
+    path = inputs.output.absolute().with_name(f"{inputs.output.name}.start.safetensors")
+    started = write_start(start, spec.composition, inputs.vocabulary, features, path)
+    epochs = min(spec.schedule_epochs, inputs.config.retraining.warm_epochs or spec.schedule_epochs)
+    inputs.progress(f"starts from {started.name}, which knows {started.known_items} of {inputs.num_items} items")
+    own = min(spec.epochs, epochs)
+    warm = replace(spec, start=started.path, start_version=started.version, epochs=own, schedule_epochs=epochs)
+    return replace(warm, work=work_directory(inputs, warm)), started
 
 
 def make_spec(inputs: FitInputs) -> TrainSpec:
@@ -91,18 +124,28 @@ def make_spec(inputs: FitInputs) -> TrainSpec:
         work="",
         seed=inputs.config.seed,
     )
+    return replace(spec, work=work_directory(inputs, spec))
+
+
+def work_directory(inputs: FitInputs, spec: TrainSpec) -> str:
+    """Where the checkpoints stand: a folder named after all that the model depends on."""
     name = f"{inputs.name}-{inputs.fit}-{spec.fingerprint[:24]}"
-    return replace(spec, work=str((inputs.scratch or beside.parent).absolute() / name))
+    return str((inputs.scratch or inputs.output.absolute().parent).absolute() / name)
+
+
+def trained_parameters(checkpoint: Path) -> dict[str, Tensor]:
+    """The parameters and buffers of a checkpoint, those that are averaged as their averages."""
+    loaded = load_checkpoint(checkpoint)
+    if loaded is None:
+        raise RuntimeError(f"checkpoint {checkpoint} is not readable on the driver")
+    averages = {name: value for name, value in loaded.part("averages").items() if name != "taken"}
+    return {**loaded.part("model"), **averages}
 
 
 def load_trained(name: str, spec: TrainSpec, checkpoint: Path) -> NeuralRecommender:
     """The recommender of a checkpoint."""
-    loaded = load_checkpoint(checkpoint)
-    if loaded is None:
-        raise RuntimeError(f"checkpoint {checkpoint} is not readable on the driver")
     model = ComposedModel(spec.composition)
-    averages = {name: value for name, value in loaded.part("averages").items() if name != "taken"}
-    model.load_state_dict({**loaded.part("model"), **averages})
+    model.load_state_dict(trained_parameters(checkpoint))
     if spec.content is not None:
         model.attach(Content.load(Path(spec.content)))
     model.eval()

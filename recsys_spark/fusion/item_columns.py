@@ -6,6 +6,7 @@ Item-sized; stored with the model as one safetensors file. Legend: I items.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,22 @@ from torch import Tensor
 from recsys_spark.errors import UserError
 
 FILE = "item_columns.safetensors"
+KINDS = ("category", "brand", "title")
+"""Columns of codes."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to sort items into S kinds, and what is known of the kinds whatever the user."""
+
+    codes_I: Tensor
+    """[I] int64, 0 for items that have none."""
+    size: int
+    """S."""
+    new_share_I: Tensor
+    """[I] each item's share in the new buyers that its kind had in the last 30 days; above 0."""
+    taken_up_S: Tensor
+    """[S] each kind's share in all new buyers of the last 60 days; above 0."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,17 @@ class ItemColumns:
     def num_items(self) -> int:
         """Items I."""
         return int(self.purchases.numel())
+
+    @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """The columns of codes as kinds, by name: counted over the catalogue once."""
+        return {name: self._kind(getattr(self, name)) for name in KINDS}
+
+    def _kind(self, codes_I: Tensor) -> Kind:
+        size = int(codes_I.max()) + 1 if codes_I.numel() else 1
+        new_S = torch.bincount(codes_I, self.new_30, minlength=size)
+        known_S = torch.bincount(codes_I, self.new_60, minlength=size) + 1.0
+        return Kind(codes_I, size, (self.new_30 + 0.1) / (new_S[codes_I] + 1.0), known_S / known_S.sum())
 
     def save(self, path: Path) -> None:
         """Write the file."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recsys_spark.fusion.counted import Counted, at
-from recsys_spark.fusion.item_columns import ItemColumns
+from recsys_spark.fusion.item_columns import ItemColumns, Kind
 from recsys_spark.recommenders.pairs import find_pairs
 
 OF_KINDS = {
@@ -53,14 +53,14 @@ class UserKinds:
 
     def of(self, kind: str, users_N: Tensor, items_N: Tensor) -> list[Tensor]:
         """The features of OF_KINDS, each [N]; NaN for items without a kind."""
-        kinds_I = getattr(self._columns, kind)
-        size = int(kinds_I.max()) + 1 if kinds_I.numel() else 1
+        known = self._columns.kinds[kind]
+        kinds_I, size = known.codes_I, known.size
         kind_N = kinds_I[items_N]
         keys_N = users_N * size + kind_N
         made = self._bought(kinds_I, size, users_N, keys_N, items_N)
         if "expected" in OF_KINDS[kind]:
-            made |= self._taken_up(kinds_I, size, users_N, keys_N)
-            made["item_share"] = torch.log(_share_of_new(self._columns, kinds_I, size)[items_N])
+            made |= self._taken_up(known, users_N, keys_N)
+            made["item_share"] = torch.log(known.new_share_I[items_N])
             made["expected"] = torch.log(made["rate"]) + made["item_share"]
         return [torch.where(kind_N == 0, torch.nan, made[name].float()) for name in OF_KINDS[kind]]
 
@@ -90,22 +90,15 @@ class UserKinds:
             "price_ratio": self._columns.price[items_N] / at(paid, place_N, torch.nan),
         }
 
-    def _taken_up(self, kinds_I: Tensor, size: int, users_N: Tensor, keys_N: Tensor) -> dict[str, Tensor]:
+    def _taken_up(self, kind: Kind, users_N: Tensor, keys_N: Tensor) -> dict[str, Tensor]:
         """Items of the kind, and when they were new to the user."""
-        first = Counted(self._pair_users * size + kinds_I[self._pair_items], self._pairs.oldest)
+        first = Counted(self._pair_users * kind.size + kind.codes_I[self._pair_items], self._pairs.oldest)
         place_N = find_pairs(first.keys, keys_N)
         fresh = torch.bincount(first.place, self._fresh, minlength=first.keys.numel())
         every = torch.bincount(self._pair_users, self._fresh, minlength=len(self._purchases_B))
-        known = torch.bincount(kinds_I, self._columns.new_60, minlength=size) + 1.0
-        prior_N = (known / known.sum())[keys_N % size]
+        prior_N = kind.taken_up_S[keys_N % kind.size]
         rate = (at(fresh, place_N, 0) + PRIOR_ITEMS * prior_N) / (every[users_N] + PRIOR_ITEMS)
         counts = {
             name: at(first.counts[place], place_N, 0) for name, place in (("items", 0), ("new_30", 2), ("new_90", 3))
         }
         return {**counts, "rate": rate}
-
-
-def _share_of_new(columns: ItemColumns, kinds_I: Tensor, size: int) -> Tensor:
-    """[I] each item's share in the new buyers that its kind had in the last 30 days; above 0."""
-    of_kind = torch.bincount(kinds_I, columns.new_30, minlength=size)
-    return (columns.new_30 + 0.1) / (of_kind[kinds_I] + 1.0)

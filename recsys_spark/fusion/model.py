@@ -9,10 +9,12 @@ Legend: B users, I items, K list length, M components.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +32,7 @@ from recsys_spark.fusion.rules.compiled import TEXT, ListRules
 from recsys_spark.fusion.rules.explaining import explained, ruled_blend
 from recsys_spark.fusion.rules.lists import Purchases, RuledLists, make_lists
 from recsys_spark.fusion.settings import FusionSettings, Repeats, write_trees
+from recsys_spark.json_files import read_object
 from recsys_spark.recommenders.base import LEFT_OUT, Recommender
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.bundle import MANIFEST, bundle_id, file_sha256
@@ -38,6 +41,8 @@ from recsys_spark.recommenders.registry import load_recommender
 from recsys_spark.recommenders.vocabulary import Vocabulary
 
 FUSION, COMPONENTS, FORMAT = "fusion.json", "components", 1
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""Names of files and components: none leads out of the directory."""
 FALLBACK = "popularity"
 """The recommender that serves users whom no component of the fusion can score."""
 
@@ -129,9 +134,9 @@ class FusedModel:
     def load(cls, directory: Path) -> FusedModel:
         """Read a directory, checking every hash. Raises UserError where anything is missing or changed."""
         try:
-            manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-            content = json.loads((directory / FUSION).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            manifest, content = read_object(directory / MANIFEST), read_object(directory / FUSION)
+            _check_parts(manifest, content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"model {directory}: {MANIFEST} or {FUSION} is missing or damaged") from None
         if file_sha256(directory / FUSION) != manifest["files"][FUSION] or content.get("format") != FORMAT:
             raise UserError(f"model {directory}: {FUSION} changed since it was written, or is of another format")
@@ -139,15 +144,13 @@ class FusedModel:
         loaded = {}
         for name in {*content["order"], FALLBACK}:
             bundle = directory / COMPONENTS / name
-            if bundle_id(bundle) != manifest["components"][name]:
+            if not (bundle / MANIFEST).is_file() or bundle_id(bundle) != manifest["components"].get(name):
                 raise UserError(f"model {directory}: component {name} changed since it was written")
             loaded[name] = load_recommender(bundle)
         likeness = TEXT if rules is None or rules.diversity_weight == 0 else rules.diversity_vectors
         if likeness not in (TEXT, *content["order"]):
             raise UserError(f"rules.diversity.vectors: the model in {directory} has no {likeness}")
-        settings: dict[Repeats, FusionSettings] = {
-            repeats: FusionSettings.from_json(entry, directory) for repeats, entry in content["settings"].items()
-        }
+        settings: dict[Repeats, FusionSettings] = _settings(directory, content["settings"])
         stacks = [setting.stack.file for setting in settings.values() if setting.stack is not None]
         columns = _load_columns(directory, manifest["files"], stacks)
         vocabulary = Vocabulary.load(directory / COMPONENTS / content["order"][0] / "vocabulary.parquet")
@@ -270,6 +273,24 @@ class FusedModel:
             reason=rows.reasons[position],
             components={name: part for name, part in components if part == part},
         )
+
+
+def _check_parts(manifest: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    """Raise ValueError, KeyError or TypeError where a part is missing, or has a name that leads out of the directory."""
+    for name in (*manifest["components"], *manifest["files"], *content["order"]):
+        if not PLAIN_NAME.fullmatch(name):
+            raise ValueError(f"{name} is no name of a part")
+    for part in ("settings", "event_weights"):
+        content[part].items()
+    if not content["order"] or not isinstance(content["target_events"], list) or "default_repeats" not in content:
+        raise ValueError("a part is missing")
+
+
+def _settings(directory: Path, told: Mapping[Repeats, Any]) -> dict[Repeats, FusionSettings]:
+    try:
+        return {repeats: FusionSettings.from_json(entry, directory) for repeats, entry in told.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"model {directory}: the settings in {FUSION} are damaged; fuse again") from None
 
 
 def _load_columns(directory: Path, hashes: Mapping[str, str], trees: Sequence[str]) -> ItemColumns | None:

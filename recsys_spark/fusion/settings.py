@@ -14,6 +14,7 @@ from torch import Tensor
 from recsys_spark.errors import UserError
 from recsys_spark.fusion.normalise import Normaliser
 from recsys_spark.fusion.trees import Trees
+from recsys_spark.json_files import read_object
 
 Repeats = Literal["allow", "drop"]
 SETTINGS = "settings.json"
@@ -124,13 +125,15 @@ def write_settings(directory: Path, settings: Mapping[Repeats, FusionSettings]) 
 
 def read_settings(directory: Path) -> dict[Repeats, FusionSettings]:
     """Read back what `write_settings` wrote."""
-    content = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+    content = read_object(directory / SETTINGS)
     return {repeats: FusionSettings.from_json(entry, directory) for repeats, entry in content.items()}
 
 
 def _trees(directory: Path | None, name: str) -> Trees:
     try:
         assert directory is not None, "a stacked fusion is read from a directory"
+        if Path(name).name != name:
+            raise ValueError(f"{name} leads out of the directory")
         return Trees((directory / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{directory}: {name} is missing or damaged; run jobs/evaluate_models.py again") from None

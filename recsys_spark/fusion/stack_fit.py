@@ -72,11 +72,17 @@ def fit_stack(table: RankingTable, k: int, settings: StackSettings, seed: int) -
                 held_out, start_iteration=place * STEP, num_iteration=STEP, num_threads=THREADS
             )
             curves[place, own] = table.ndcg(scores, k)[own]
-    best = int(np.argmax(curves.mean(axis=1)))
+    best = int(np.argmax(curves[:, _at_start(table)].mean(axis=1)))
     booster = _train(table, labelled, k, settings, seed, steps[best])
     gain = booster.feature_importance("gain")
     importance = dict(zip(table.names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
     return FittedStack(Trees(booster.model_to_string()), steps[best], curves[best], importance)
+
+
+def _at_start(table: RankingTable) -> npt.NDArray[np.bool_]:
+    """[U] the users at the window's start, by whom numbers of trees are told apart; all where nobody stands there."""
+    first = table.moments == 0
+    return first if first.any() else ~first
 
 
 def _folds(

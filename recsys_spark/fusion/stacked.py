@@ -21,6 +21,9 @@ from recsys_spark.recommenders.base import Recommender
 from recsys_spark.recommenders.batch import UserBatch
 from recsys_spark.recommenders.forms import Form
 
+KEPT_BYTES = 1 << 25
+"""Up to this size all components' scores of a block are kept: those of a few users who are waited for."""
+
 
 @dataclass(frozen=True)
 class CandidateFeatures:
@@ -53,12 +56,16 @@ class FeatureMaker:
         seen = (batch.users[target], batch.items[target])
         self._proposals = Proposals(depth, seen, columns.num_items)
         self._kept: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        few = 4 * batch.size * columns.num_items * len(names) <= KEPT_BYTES
+        self._matrices: dict[str, Tensor] | None = {} if few else None
 
     def take(self, name: str, form: Form) -> None:
         """See one component's scores over the catalogue."""
         mean, deviation = form.mean_and_deviation()
         self._kept[name] = (mean, deviation, form.can_score)
         self._proposals.add(form.matrix_BI, form.can_score, self._silent[name])
+        if self._matrices is not None:
+            self._matrices[name] = form.matrix_BI
 
     def made(self, recommenders: Mapping[str, Recommender], batch: UserBatch) -> CandidateFeatures:
         """The candidates and their features, after every component was seen."""
@@ -69,7 +76,7 @@ class FeatureMaker:
         scored = {}
         for name in self._names:
             mean, deviation, can_score = self._kept[name]
-            scores_BC = recommenders[name].score_items(batch, retrieved.items_BC)
+            scores_BC = self._scores(recommenders[name], batch, retrieved.items_BC)
             scored[name] = ComponentScores(
                 scores_N=scores_BC[present],
                 z_N=((scores_BC - mean) / deviation)[present],
@@ -79,6 +86,12 @@ class FeatureMaker:
         features_NF = features(batch, self._target, self._columns, scored, users_N, items_N)
         can_BM = torch.stack([self._kept[name][2] for name in self._names], dim=1)
         return CandidateFeatures(retrieved, can_BM, features_NF)
+
+    def _scores(self, recommender: Recommender, batch: UserBatch, items_BC: Tensor) -> Tensor:
+        """[B, C] the recommender's scores of the candidates: looked up where they are still there."""
+        if self._matrices is None:
+            return recommender.score_items(batch, items_BC)
+        return self._matrices[recommender.name].gather(1, items_BC)
 
 
 class StackedSum:
@@ -125,10 +138,9 @@ class _Kept:
         place_BK = self.made.retrieved.places_of(items_BK)
         known = place_BK >= 0
         rows = (first[:, None] + place_BK)[known]
-        shares = self.trees.contributions(self.made.features_NF[rows])
-        owners = [*feature_owners(self.names), CONTEXT]  # the bias is the last
-        parts = torch.zeros(len(rows), len(self.names) + 1, dtype=torch.float64)
-        parts.index_add_(1, torch.tensor([(*self.names, CONTEXT).index(owner) for owner in owners]), shares)
+        owners = (*feature_owners(self.names), CONTEXT)  # the bias is the last
+        names = (*self.names, CONTEXT)
+        parts = self.trees.shares(self.made.features_NF[rows], tuple(names.index(owner) for owner in owners))
         users = torch.nonzero(known, as_tuple=True)[0]
         silent = self.weights_BM[users] == 0  # an unknown score moves the trees too
         parts[:, -1] += (parts * silent).sum(dim=1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recsys_spark.errors import UserError
+from recsys_spark.fusion.tree_shares import ShareTables
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -50,6 +51,21 @@ class Trees:
         threads = torch.get_num_threads()
         found = self._booster.predict(features_NF.numpy(), pred_contrib=True, num_threads=threads)
         return torch.from_numpy(np.asarray(found, dtype=np.float64).reshape(-1, width))
+
+    def shares(self, features_NF: Tensor, owners: tuple[int, ...]) -> Tensor:
+        """[N, G] float64: the contributions, summed by the owner 0..G-1 of each of the F features and of the bias."""
+        if owners not in self._tables:
+            self._tables[owners] = ShareTables.of(self.text, owners[:-1], owners[-1])
+        tables = self._tables[owners]
+        if tables is not None:
+            return torch.from_numpy(tables.shares(features_NF.numpy()))
+        shares = torch.zeros(len(features_NF), max(owners) + 1, dtype=torch.float64)
+        return shares.index_add_(1, torch.tensor(owners), self.contributions(features_NF))
+
+    @cached_property
+    def _tables(self) -> dict[tuple[int, ...], ShareTables | None]:
+        """By owners, made at first use; None where LightGBM itself has to be asked."""
+        return {}
 
     @cached_property
     def _booster(self) -> Booster:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -40,8 +43,12 @@ class HistoryScorer:
     @torch.no_grad()
     def matrix(self, users_BD: Tensor) -> Tensor:
         """Scores [B, I] of every item for user sides."""
-        scores_BI: Tensor = self.scorer.matrix(users_BD, self.side_ID)
+        scores_BI: Tensor = self.scorer.matrix(users_BD, self._laid_out_ID)
         return scores_BI.add_(self.biases_I)
+
+    @cached_property
+    def _laid_out_ID(self) -> Tensor:  # noqa: N802 - its name carries its shape
+        return cast(Tensor, self.scorer.laid_out(self.side_ID))
 
     @torch.no_grad()
     def pairs(self, users_BD: Tensor, codes_BK: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from recsys_spark.config import Config, load_config
 from recsys_spark.errors import UserError
 from recsys_spark.online.opening import open_configured, shown_url, store_url
 from recsys_spark.online.store import OnlineStore, StoreError, UserState
+from recsys_spark.redaction import covered, start_logging
 
 SHOWN = 10
 """Newest events of a history that are shown as text."""
@@ -29,7 +30,7 @@ SHOWN = 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was asked for; exit 2 with one line where it cannot be done."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
+    start_logging(logging.WARNING)
     try:
         config = load_config(options.config, options.overrides)
         store = open_configured(config)
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             store.close()
     except (UserError, StoreError) as error:
-        print(error, file=sys.stderr)
+        print(covered(str(error)), file=sys.stderr)
         return 2
     print(json.dumps(told, indent=1) if options.json else text)
     return 0

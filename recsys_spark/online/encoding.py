@@ -14,13 +14,17 @@ from safetensors.numpy import load, save
 
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.online.history import batch_event_ids, extended
-from recsys_spark.online.store import ListRow, Publication, StoredEvent, StoredList, UserState, Vector
+from recsys_spark.online.store import ListRow, Publication, StoredEvent, StoredList, StoreError, UserState, Vector
 
 FORMAT = 1
 """Of everything here; a store keeps it, and is not opened under another one."""
 _HEAD = struct.Struct("<IIQ")
 """Events n, bytes of the ids, events that were cut off before them."""
 _CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
+USERS_AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
+"""What one step of loading a publication writes, about: nobody else writes meanwhile."""
+LARGEST = 64 << 20
+"""Bytes of a row as it is used; the largest that this program writes are some hundred times smaller."""
 FAST = 1
 """zlib's level: a history's columns shrink to a third, in less time than they are sent."""
 
@@ -89,6 +93,20 @@ def chunks(things: Sequence[Thing], size: int) -> Iterator[Sequence[Thing]]:
         yield things[start : start + size]
 
 
+def portions(users: Iterable[PackedUser]) -> Iterator[list[PackedUser]]:
+    """The users as a store loads them: up to USERS_AT_ONCE, and some BYTES_AT_ONCE, at a time."""
+    waiting: list[PackedUser] = []
+    size = 0
+    for user in users:
+        waiting.append(user)
+        size += user.bytes
+        if size >= BYTES_AT_ONCE or len(waiting) >= USERS_AT_ONCE:
+            yield waiting
+            waiting, size = [], 0
+    if waiting:
+        yield waiting
+
+
 def packed_history(history: Sequence[StoredEvent], dropped: int = 0) -> bytes:
     """Columns: times float64 [n], weights float32 [n], types uint8 [n], then item ids and event ids as JSON.
 
@@ -108,7 +126,7 @@ def packed_history(history: Sequence[StoredEvent], dropped: int = 0) -> bytes:
 
 def unpacked_history(body: bytes) -> tuple[tuple[StoredEvent, ...], int]:
     """The history, and how many events were cut off before it."""
-    content = zlib.decompress(body)
+    content = _inflated(body)
     count, id_bytes, dropped = _HEAD.unpack_from(content)
     times = np.frombuffer(content, "<f8", count, _HEAD.size).tolist()
     weights = np.frombuffer(content, "<f4", count, _HEAD.size + 8 * count).tolist()
@@ -131,10 +149,22 @@ def packed_list(stored: StoredList) -> bytes:
 
 def unpacked_list(body: bytes, batch_events: int) -> StoredList:
     """The list; one that the batch made is of all `batch_events` that the batch has of the user."""
-    (model, publication, parameters, events, made_at, source, kind), rows = json.loads(zlib.decompress(body))
+    (model, publication, parameters, events, made_at, source, kind), rows = json.loads(_inflated(body))
     found = tuple(ListRow(rank, item, score, reason, parts) for item, score, reason, parts, rank in rows)
     events = batch_events if source == "batch" else events
     return StoredList(found, model, publication, parameters, events, made_at, source, kind)
+
+
+def _inflated(body: bytes) -> bytes:
+    """What was compressed. Raises StoreError where it is damaged, or would fill the memory."""
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(body, LARGEST)
+    except zlib.error:
+        raise StoreError("online.store: holds a row that is damaged; publish again") from None
+    if not inflater.eof:
+        raise StoreError("online.store: holds a row that is damaged or far too large; publish again")
+    return content
 
 
 def packed_vectors(vectors: Mapping[str, Vector]) -> bytes:

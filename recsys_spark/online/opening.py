@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from recsys_spark.config import Config
 from recsys_spark.config.online import SCHEMES
+from recsys_spark.config.streaming import Stream
+from recsys_spark.credentials import secret_of
 from recsys_spark.errors import UserError
 from recsys_spark.online.store import OnlineStore
 
@@ -42,6 +43,11 @@ def online_folder(config: Config) -> Path:
     return Path(root).expanduser().absolute() / "online"
 
 
+def events_folder(stream: Stream, online: Path) -> Path:
+    """The folder of a stream of JSON files, which the service writes and the stream reads; `online`: as above."""
+    return Path(stream.path).expanduser().absolute() if stream.path else online / "events"
+
+
 def store_url(config: Config) -> str:
     """The configured address, or that of the default file below the workspace."""
     return config.online.store or f"{SQLITE}{online_folder(config) / 'store.db'}"
@@ -53,11 +59,8 @@ def open_configured(config: Config) -> OnlineStore:
     Raises UserError where the password's variable is not set or the address is wrong, StoreError where none answers.
     """
     online = config.online
-    password = None
-    if online.password_env is not None:
-        password = os.environ.get(online.password_env)
-        if password is None:
-            raise UserError(f"online.password_env: the variable {online.password_env} is not set; export it")
+    variable = online.password_env
+    password = None if variable is None else secret_of(variable, "online.password_env")
     return open_store(store_url(config), online.ttl_days, online.max_history, password)
 
 

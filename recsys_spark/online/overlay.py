@@ -24,6 +24,7 @@ from safetensors.numpy import load, save
 
 from recsys_spark.errors import UserError
 from recsys_spark.fusion.model import FusedModel
+from recsys_spark.json_files import parsed_object
 from recsys_spark.online.adjusted import Floats, Ints, Moved, champion_of, learnable, moved_recommender
 from recsys_spark.online.trending import LiveCounts, live_counts
 from recsys_spark.recommenders.base import Recommender
@@ -129,8 +130,8 @@ class Overlay:
         `model`.
         """
         try:
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            told = json.loads(header["__metadata__"]["overlay"])
+            header = parsed_object(data[8 : 8 + int.from_bytes(data[:8], "little")], "the header")
+            told = parsed_object(header["__metadata__"]["overlay"], "the header")
             tensors = load(data)
             sha256 = told.pop("sha256")
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):

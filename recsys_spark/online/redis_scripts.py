@@ -21,24 +21,45 @@ return found
 """
 """Of each id the row and the live events, behind the publication."""
 
-ACCEPT = """
+_READ = """
+local function texts(body)
+  local found, at = {}, 1
+  while at <= #body do
+    local size = struct.unpack('<I4', body, at)
+    found[#found + 1] = string.sub(body, at + 4, at + 3 + size)
+    at = at + 4 + size
+  end
+  return found
+end
+"""
+"""Many texts of one argument, each behind its length."""
+
+ACCEPT = (
+    _READ
+    + """
 local p, now = ARGV[1], ARGV[2]
 local new = {}
-for i = 3, #ARGV, 3 do
-  local id, user = ARGV[i], ARGV[i + 1]
-  local isnew = redis.call('HSETNX', p..'ledger', id, '0'..user)
-  if isnew == 1 then
-    redis.call('HSET', p..'live:'..user, id, ARGV[i + 2])
-    redis.call('ZADD', p..'arrivals', now, id)
-    redis.call('ZADD', p..'seen', 'GT', now, user)
+for a = 3, #ARGV do
+  local told = texts(ARGV[a])
+  for i = 1, #told, 3 do
+    local id, user = told[i], told[i + 1]
+    local isnew = redis.call('HSETNX', p..'ledger', id, '0'..user)
+    if isnew == 1 then
+      redis.call('HSET', p..'live:'..user, id, told[i + 2])
+      redis.call('ZADD', p..'arrivals', now, id)
+      redis.call('ZADD', p..'seen', 'GT', now, user)
+    end
+    new[#new + 1] = isnew
   end
-  new[#new + 1] = isnew
 end
 return new
 """
-"""Of each event (id, user, content) whether it is new."""
+)
+"""Of each event (id, user, content), in arguments of whole events, whether it is new."""
 
-COMMIT = """
+COMMIT = (
+    _READ
+    + """
 local p, stream, batch, kept, publication, now = unpack(ARGV, 1, 6)
 local batches, at = p..'batches:'..stream, 7
 local newest = redis.call('ZRANGE', batches, -1, -1)[1]
@@ -46,22 +67,23 @@ if newest and tonumber(batch) <= tonumber(newest) - tonumber(kept) then return 0
 if redis.call('ZADD', batches, 'NX', batch, batch) == 0 then return 0 end
 redis.call('ZREMRANGEBYSCORE', batches, '-inf', tonumber(batch) - tonumber(kept))
 local function each(width, act)
-  local last = at + tonumber(ARGV[at]) * width
-  for i = at + 1, last, width do act(i) end
+  local last = at + tonumber(ARGV[at])
+  for a = at + 1, last do
+    local told = texts(ARGV[a])
+    for i = 1, #told, width do act(told[i], told[i + 1], told[i + 2]) end
+  end
   at = last + 1
 end
-each(3, function(i)
-  local id, user = ARGV[i], ARGV[i + 1]
+each(3, function(id, user, content)
   local old = redis.call('HGET', p..'ledger', id)
   redis.call('ZADD', p..'seen', 'GT', now, user)
   if old and string.sub(old, 1, 1) ~= '0' then return end
   if old then redis.call('HDEL', p..'live:'..string.sub(old, 2), id)
   else redis.call('ZADD', p..'arrivals', now, id) end
   redis.call('HSET', p..'ledger', id, '1'..user)
-  redis.call('HSET', p..'live:'..user, id, ARGV[i + 2])
+  redis.call('HSET', p..'live:'..user, id, content)
 end)
-each(1, function(i)
-  local id = ARGV[i]
+each(1, function(id)
   local old = redis.call('HGET', p..'ledger', id)
   if old and string.sub(old, 1, 1) == '0' then
     redis.call('HDEL', p..'live:'..string.sub(old, 2), id)
@@ -70,28 +92,29 @@ each(1, function(i)
 end)
 local serving = redis.call('HMGET', p..'serving', 'number', 'model')
 local current = serving[1] == publication
-each(3, function(i)
+each(3, function(user, list, vectors)
   if not current then return end
-  local key = p..'user:'..publication..':'..ARGV[i]
-  if ARGV[i + 1] ~= '' then
-    redis.call('HSET', key, 'list', ARGV[i + 1])
+  local key = p..'user:'..publication..':'..user
+  if list ~= '' then
+    redis.call('HSET', key, 'list', list)
     redis.call('HDEL', key, 'vectors')
   end
-  if ARGV[i + 2] ~= '' then redis.call('HSET', key, 'vectors', ARGV[i + 2]) end
-  redis.call('SADD', p..'members:'..publication, ARGV[i])
+  if vectors ~= '' then redis.call('HSET', key, 'vectors', vectors) end
+  redis.call('SADD', p..'members:'..publication, user)
 end)
 local model = redis.call('HGET', p..'models', publication)
 local same = model and model == serving[2]
-each(2, function(i) if same then redis.call('HSET', p..'counts', ARGV[i], ARGV[i + 1]) end end)
-each(1, function(i)
+each(2, function(item, count) if same then redis.call('HSET', p..'counts', item, count) end end)
+each(1, function(content)
   if not same then return end
   redis.call('HINCRBY', p..'parameters', 'version', 1)
-  redis.call('HSET', p..'parameters', 'content', ARGV[i])
+  redis.call('HSET', p..'parameters', 'content', content)
 end)
 return 1
 """
-"""Portions, each behind its number: events (id, user, content), accepted ids, lists (user, list, vectors), counts
-(item, count), parameters."""
+)
+"""Portions, each behind the number of its arguments, which hold whole rows: events (id, user, content), accepted ids,
+lists (user, list, vectors), counts (item, count), parameters."""
 
 BEGIN = """
 local p, number, loader = unpack(ARGV)

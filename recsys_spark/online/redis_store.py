@@ -17,12 +17,12 @@ import redis
 from recsys_spark.errors import UserError
 from recsys_spark.online import redis_scripts
 from recsys_spark.online.encoding import (
-    PackedUser,
     chunks,
     packed_list,
     packed_publication,
     packed_user,
     packed_vectors,
+    portions,
     state_of,
     unpacked_publication,
 )
@@ -38,8 +38,9 @@ from recsys_spark.online.store import (
 )
 
 AT_ONCE = 500
-"""Users or events of one script: while it runs, nobody else is served."""
-BYTES_AT_ONCE = 4 << 20
+"""Users or events of one script, where it need not be one: while it runs, nobody else is served."""
+TEXTS_AT_ONCE = 3000
+"""Texts of one argument: a server takes a million arguments at most, and a micro-batch may have more texts."""
 PREFIX = "recsys:online:"
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 20.0
 DAY = 86400.0
@@ -79,7 +80,7 @@ class RedisStore(OnlineStore):
         self._scripts = {
             name: self._client.register_script(text)
             for name, text in vars(redis_scripts).items()
-            if name.isupper() and isinstance(text, str)
+            if name.isupper() and not name.startswith("_") and isinstance(text, str)
         }
         self.ping()
 
@@ -96,7 +97,7 @@ class RedisStore(OnlineStore):
         if serving + 1 != number:
             raise StoreError(f"online store: publication {number} does not follow {serving}; publish again")
         self._sweep(serving)
-        for rows in _portions(packed_user(user, publication, self.max_history) for user in users):
+        for rows in portions(packed_user(user, publication, self.max_history) for user in users):
             columns = [part if part is not None else b"" for row in rows for part in row.columns]
             self._check(self._run("LOAD", number, loader, *columns), number)
         content = packed_publication(publication)
@@ -136,11 +137,12 @@ class RedisStore(OnlineStore):
                 lists += [update.user_id, stored, packed_vectors(update.vectors) if update.vectors else b""]
         counts = [part for item, count in batch.counts.items() for part in (item, json.dumps(count))]
         parameters = [] if batch.parameters is None else [batch.parameters]
-        portions: list[Any] = []
-        for portion, width in ((events, 3), (list(batch.accepted), 1), (lists, 3), (counts, 2), (parameters, 1)):
-            portions += [len(portion) // width, *portion]
+        told: list[Any] = []
+        for texts in (events, batch.accepted, lists, counts, parameters):
+            arguments = _joined(texts)
+            told += [len(arguments), *arguments]
         head = (batch.stream, batch.batch_id, KEPT_BATCHES, batch.publication, repr(self._clock()))
-        return bool(self._run("COMMIT", *head, *portions))
+        return bool(self._run("COMMIT", *head, *told))
 
     def committed(self, event_ids: Sequence[str]) -> set[str]:
         """Those that are in the ledger and not pending."""
@@ -160,7 +162,7 @@ class RedisStore(OnlineStore):
             for event in events
             for part in (event.event_id, event.user_id, _packed_event(StoredEvent.of(event, {})))
         ]
-        return [bool(new) for new in self._run("ACCEPT", repr(self._clock()), *told)]
+        return [bool(new) for new in self._run("ACCEPT", repr(self._clock()), *_joined(told))]
 
     def counts(self) -> dict[str, tuple[float, float]]:
         """All counts of the model that serves."""
@@ -211,17 +213,25 @@ class RedisStore(OnlineStore):
         self._client.close()
 
     def _candidates(self, number: int, cut: float, fresh: bool) -> Iterator[list[bytes]]:
-        """Users who may be over: those not seen since `cut`, and where the publication is old those of it."""
-        for key, walk in ((self._key("seen"), "zscan"), (self._key(f"members:{number}"), "sscan")):
-            cursor = 0
-            while walk == "zscan" or not fresh:
-                with _errors():
-                    cursor, found = getattr(self._client, walk)(key, cursor, count=AT_ONCE)
-                users = [entry[0] if walk == "zscan" else entry for entry in found]
-                times = [entry[1] for entry in found] if walk == "zscan" else [-1.0] * len(found)
-                yield [user for user, seen in zip(users, times, strict=True) if seen < cut]
-                if cursor == 0:
-                    break
+        """Users who may be over: those not seen since `cut`, and where the publication is old those of it.
+
+        Whoever takes them may drop them meanwhile: what is left is counted.
+        """
+        seen, kept = self._key("seen"), 0
+        while True:
+            with _errors():
+                some = self._client.zrange(seen, "-inf", f"({cut!r}", byscore=True, offset=kept, num=AT_ONCE)
+            if not some:
+                break
+            yield some
+            with _errors():
+                kept += sum(score is not None for score in self._client.zmscore(seen, some))
+        cursor, at_end = 0, fresh
+        while not at_end:
+            with _errors():
+                cursor, some = self._client.sscan(self._key(f"members:{number}"), cursor, count=AT_ONCE)
+            yield some
+            at_end = cursor == 0
 
     def _key(self, name: str) -> str:
         return self._prefix + name
@@ -253,14 +263,8 @@ def _packed_event(event: StoredEvent) -> str:
     return json.dumps([event.event_id, event.item_id, event.event_type, event.event_time], separators=(",", ":"))
 
 
-def _portions(rows: Iterable[PackedUser]) -> Iterator[list[PackedUser]]:
-    waiting: list[PackedUser] = []
-    size = 0
-    for row in rows:
-        waiting.append(row)
-        size += row.bytes
-        if size >= BYTES_AT_ONCE or len(waiting) >= AT_ONCE:
-            yield waiting
-            waiting, size = [], 0
-    if waiting:
-        yield waiting
+def _joined(texts: Sequence[str | bytes]) -> list[bytes]:
+    """Many texts as few arguments: each behind its length, as `redis_scripts` reads them."""
+    told = (text.encode() if isinstance(text, str) else text for text in texts)
+    parts = [len(text).to_bytes(4, "little") + text for text in told]
+    return [b"".join(some) for some in chunks(parts, TEXTS_AT_ONCE)]

@@ -6,14 +6,12 @@ import sqlite3
 import uuid
 from collections.abc import Iterable
 
-from recsys_spark.online.encoding import PackedUser, unpacked_publication
+from recsys_spark.online.encoding import PackedUser, portions, unpacked_publication
 from recsys_spark.online.sqlite_schema import Connections
 from recsys_spark.online.store import StoreError
 
-BYTES_AT_ONCE = 4 << 20
-"""Bytes that one transaction writes, about."""
 ROWS_AT_ONCE = 500
-"""Rows that one transaction writes or sweeps away."""
+"""Rows that one transaction sweeps away."""
 _PUT_USER = (
     "INSERT INTO users (number, user_id, user_index, history, list, vectors) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (number, user_id) DO UPDATE SET user_index = max(user_index, excluded.user_index), "
@@ -36,15 +34,8 @@ def load(connections: Connections, number: int, rows: Iterable[PackedUser]) -> s
             raise StoreError(f"online store: publication {number} does not follow {serving}; publish again")
         connection.execute("UPDATE serving SET loader = ?", (loader,))
     sweep(connections, number - 1)
-    waiting: list[PackedUser] = []
-    size = 0
-    for row in rows:
-        waiting.append(row)
-        size += row.bytes
-        if size >= BYTES_AT_ONCE or len(waiting) >= ROWS_AT_ONCE:
-            _write(connections, number, loader, waiting)
-            waiting, size = [], 0
-    _write(connections, number, loader, waiting)
+    for some in portions(rows):
+        _write(connections, number, loader, some)
     return loader
 
 

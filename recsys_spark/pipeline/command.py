@@ -7,11 +7,10 @@ import json
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recsys_spark.config import Config, load_config
 from recsys_spark.errors import UserError
@@ -21,23 +20,36 @@ from recsys_spark.pipeline.scheduled import Report, Scheduled
 from recsys_spark.pipeline.stage import FILES, Stage
 from recsys_spark.pipeline.stages import STAGES
 from recsys_spark.promotion.decisions import Request
+from recsys_spark.redaction import covered, covered_values, print_stack, start_logging
 from recsys_spark.scheduling.attempts import Attempt, recorded
 from recsys_spark.scheduling.lease import BusyError, LeaseLostError
 from recsys_spark.scheduling.limits import Ended, Stopped
 from recsys_spark.tables.workspace import Workspace
 
-DONE, FAULT, BAD_INPUT = 0, 1, 2
+if TYPE_CHECKING:
+    from recsys_spark.pipeline.retraining import Decision
+    from recsys_spark.tracking.runs import TrackedRun
+
+log = logging.getLogger("recsys_spark")
+
+DONE, FAULT, BAD_INPUT, FOUND = 0, 1, 2, 3
 PIPELINE, TUNE, PROMOTE, BACKTEST = "run_pipeline", "tune_model", "promote_model", "backtest_models"
+MONITOR = "monitor"
 PUBLISHES = "fuse_recommendations"
 """The stage that an evaluation alone leaves out."""
+FRESH = ("clean_events", "build_features", "build_datasets")
+"""The stages that run before it is decided whether a run trains."""
 AS_ASKED = ("promoted", "unchanged", "rolled_back", "rejected")
 """Decisions that are no fault under --strict."""
 
 
 def main(job: str, argv: Sequence[str] | None = None) -> int:
-    """Run a job from its command line; returns the exit code: 0 done, 2 bad input or configuration, 1 a fault."""
+    """Run a job from its command line; returns the exit code: 0 done, 2 bad input or configuration, 1 a fault.
+
+    3 stands for findings where monitor was asked to end so (`--fail-on`).
+    """
     arguments = _parser(job).parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
+    start_logging(logging.WARNING)
     logging.getLogger("recsys_spark").setLevel(logging.INFO)
     started = time.monotonic()
     told: dict[str, Any] = {}
@@ -46,7 +58,7 @@ def main(job: str, argv: Sequence[str] | None = None) -> int:
         print_line(job, status, started, Report("", {}, {}, {**told, "error": error}))
 
     def ended(error: Ended | LeaseLostError) -> None:
-        print(f"{job}: {error}", file=sys.stderr)
+        print(covered(f"{job}: {error}"), file=sys.stderr)
         failed(error.status, str(error))
 
     try:
@@ -63,10 +75,12 @@ def main(job: str, argv: Sequence[str] | None = None) -> int:
         ended(Stopped("stopped from the keyboard"))
         return FAULT
     except Exception as error:
-        traceback.print_exc()
+        print_stack()
         failed("failed", f"{type(error).__name__}: see the log")
         return FAULT
     print_line(job, "done", started, replace(report, extra={**report.extra, **told}))
+    if job == MONITOR:
+        return FOUND if arguments.fail_on and _bad(report, arguments.fail_on) else DONE
     held_up = job == PROMOTE and arguments.strict and report.extra["decision"] not in AS_ASKED
     return FAULT if held_up else DONE
 
@@ -96,6 +110,12 @@ def _parser(job: str) -> argparse.ArgumentParser:
         parser.add_argument("--model", required=True, metavar="NAME", help="the recommender, such as gru")
     if job == PROMOTE:
         _add_decisions(parser)
+    if job == MONITOR:
+        parser.add_argument("--fail-on", choices=("warn", "alert"), help="exit with 3 where there is such a finding")
+        parser.add_argument(
+            "--acknowledge", type=_said, metavar="NAME", help="let publication go on in spite of alerts, as NAME"
+        )
+        parser.add_argument("--comment", type=_said, metavar="TEXT", help="why; kept with the acknowledgement")
     return parser
 
 
@@ -132,10 +152,14 @@ def _scheduled(
         if catch_up and day is None:
             raise UserError("--catch-up needs --date: the day up to which the missed ones are done")
         asked = _request(arguments) if job == PROMOTE else None
+        if job == MONITOR and bool(arguments.acknowledge) != bool(arguments.comment):
+            raise UserError("--acknowledge needs --comment, and --comment needs it: say who lets it pass, and why")
         stage = _own_stage(job, config, arguments)
 
     def body(runner: Runner) -> Report:
-        if asked is not None:
+        if job == MONITOR:
+            report = _monitor(runner, arguments)
+        elif asked is not None:
             report = _promotion(runner, asked)
         elif stage is None:
             return _with_store(runner, _run_pipeline(runner, config, force))
@@ -160,14 +184,39 @@ def _own_stage(job: str, config: Config, arguments: argparse.Namespace) -> Stage
     return STAGES.get(job)
 
 
+def _monitor(runner: Runner, arguments: argparse.Namespace) -> Report:
+    """A day's findings and what follows from them, or the acknowledgement of alerts; imported late."""
+    from recsys_spark.pipeline.alerts import acknowledged
+    from recsys_spark.pipeline.monitor import monitored
+
+    if arguments.acknowledge:
+        told = acknowledged(runner, arguments.acknowledge, arguments.comment, arguments.date)
+        return Report("", told.pop("outputs"), {}, told)
+    outcome, told = monitored(runner)
+    return replace(_report({MONITOR: outcome}), extra=told)
+
+
+def _bad(report: Report, worst: str) -> bool:
+    """Has the monitored day a finding of this status or a worse one."""
+    counts = report.extra.get("counts", {})
+    return bool(counts.get("alert") or (worst == "warn" and counts.get("warn")))
+
+
 def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
     params = {"workspace": config.workspace, "models": ",".join(config.models), "fusion": config.fusion.method}
     with runner.tracker.start(PIPELINE, params=params) as parent:
         runner.began(parent.run_id)
         stages = {name: stage for name, stage in STAGES.items() if not (config.evaluation.only and name == PUBLISHES)}
-        outcomes = {name: runner.run(stage, parent, reuse=not force) for name, stage in stages.items()}
+        decision = None
+        outcomes: dict[str, Outcome] = {}
+        if config.retraining.on and not config.evaluation.only and not force:
+            outcomes = {name: runner.run(stages[name], parent, reuse=True) for name in FRESH}
+            decision, stages = _retraining(runner, config, parent, stages)
+        outcomes |= {
+            name: runner.run(stage, parent, reuse=not force) for name, stage in stages.items() if name not in outcomes
+        }
         decided: dict[str, Any] = {}
-        if config.promotion.auto and PUBLISHES in outcomes:
+        if config.promotion.auto and PUBLISHES in outcomes and (decision is None or decision.train):
             outcomes[PROMOTE] = runner.run(_promotion_stage(Request()), parent, reuse=not force)
             outcomes[PUBLISHES] = replace(outcomes[PUBLISHES], commit=runner.workspace.require(PUBLISHES))
             decided = _decided(outcomes[PROMOTE])
@@ -175,7 +224,22 @@ def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
         parent.log_metrics(dict(report.metrics))
         parent.log_json(shown(config), "config.json")
     runner.prune()
-    return replace(report, run_id=parent.run_id, extra={**report.extra, **decided})
+    told = {"retraining": decision.to_json()} if decision else {}
+    return replace(report, run_id=parent.run_id, extra={**report.extra, **told, **decided})
+
+
+def _retraining(
+    runner: Runner, config: Config, parent: TrackedRun, stages: dict[str, Stage]
+) -> tuple[Decision, dict[str, Stage]]:
+    """Does the run train; and the stages that follow: all, or those of a night that keeps the model. Imported late."""
+    from recsys_spark.pipeline.kept import kept_stages
+    from recsys_spark.pipeline.retraining import decide
+
+    decision = decide(config, runner.workspace, runner.tracker)
+    log.info("retraining: %s: %s", "the run trains" if decision.train else "the model is kept", decision.why)
+    parent.log_metrics(decision.metrics)
+    parent.set_tags({"recsys.retraining": "train" if decision.train else "keep", "recsys.retraining.why": decision.why})
+    return decision, stages if decision.train else kept_stages(config)
 
 
 def _with_store(runner: Runner, report: Report) -> Report:
@@ -241,7 +305,7 @@ def _report(outcomes: Mapping[str, Outcome]) -> Report:
 
 
 def print_line(job: str, status: str, started: float, report: Report) -> None:
-    """The contract's last line of stdout."""
+    """The contract's last line of stdout, without secrets."""
     line = {
         "job": job,
         "status": status,
@@ -251,7 +315,7 @@ def print_line(job: str, status: str, started: float, report: Report) -> None:
         "seconds": round(time.monotonic() - started, 2),
         **report.extra,
     }
-    print(json.dumps(line, sort_keys=False), flush=True)
+    print(json.dumps(covered_values(line), sort_keys=False), flush=True)
 
 
 _FORCE = "run stages again although nothing changed"
@@ -267,5 +331,6 @@ _DESCRIPTIONS = {
     "promote_model": "Make the challenger champion where it passes every gate; record the decision; or go back.",
     "backtest_models": "Fit and measure everything at the earlier origins (split.backtests); publish backtest_metrics.",
     "tune_model": "Search for the settings of one recommender on the valid window; go on where a study stopped.",
+    "monitor": "Measure a day (by default the newest): drift, lists, outcomes, bias; judge it, and tell of alerts.",
     "run_pipeline": "Run every stage in order; a stage whose inputs and configuration did not change is skipped.",
 }

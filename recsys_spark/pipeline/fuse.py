@@ -11,11 +11,13 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import UserError
 from recsys_spark.fusion.model import FusedModel
 from recsys_spark.fusion.settings import FusionSettings, Repeats, read_settings
+from recsys_spark.monitoring.actions import check_publication
 from recsys_spark.pipeline.describe import fused_card
 from recsys_spark.pipeline.fits import model_bundles, moment_of
 from recsys_spark.pipeline.list_rules import compiled_rules, under_rules, write_lists
 from recsys_spark.pipeline.passes import FUSED, columns_for
-from recsys_spark.pipeline.serving import MODEL_NAME, lists_key, registered_challenger, serving_model
+from recsys_spark.pipeline.retraining import SETTINGS, learned_settings
+from recsys_spark.pipeline.serving import MODEL_NAME, Serving, lists_key, registered_challenger, serving_model
 from recsys_spark.pipeline.stage import StageContext, StageResult
 from recsys_spark.pipeline.train import lineage_tags
 from recsys_spark.recommenders.bundle import MANIFEST, file_sha256
@@ -30,12 +32,13 @@ def run(context: StageContext, *, take_over: bool = False) -> StageResult:
     """Table recommendations for every user; the fused publish fit is registered with the alias `challenger`.
 
     The lists are the champion's where there is one (`fusion.use`). With `take_over` the lists of the newest version
-    are taken over where they are already those that would be made.
+    are taken over where they are already those that would be made. Raises UserError where an alert holds it up.
     """
     config = context.config
     assert context.as_of is not None, "its inputs are dated"
     if config.evaluation.only:
         raise UserError("evaluation.only: nothing is published; set it to false and run jobs/train_models.py first")
+    check_publication(context.workspace)
     settings = read_settings(context.directory("fusion"))
     directory = context.run_directory / "model"
     bundles, fallback = model_bundles("publish", context)
@@ -69,6 +72,18 @@ def run(context: StageContext, *, take_over: bool = False) -> StageResult:
         context.progress(f"the lists of version {newest.version} are those of {serving.content}")
         facts |= {"lists_run_id": newest.facts["lists_run_id"], "registered_version": version}
         return StageResult(metrics=newest.metrics, facts={**facts, "served_version": serving.version or version})
+    metrics = publish_lists(context, serving)
+    version = _register(context, settings, model_version)  # after the table: the alias never runs ahead of it
+    return StageResult(
+        metrics=metrics,
+        facts={**facts, "registered_version": version, "served_version": serving.version or version},
+    )
+
+
+def publish_lists(context: StageContext, serving: Serving) -> dict[str, float]:
+    """Write the tables of a model's lists for every user; how many there are, and how fast."""
+    config = context.config
+    assert context.as_of is not None, "its inputs are dated"
     started = time.monotonic()
     histories = context.read_table("histories")
     rows = recommendation_rows(
@@ -92,13 +107,9 @@ def run(context: StageContext, *, take_over: bool = False) -> StageResult:
         ),
     )
     seconds = time.monotonic() - started
-    version = _register(context, settings, model_version)  # after the table: the alias never runs ahead of it
     users = histories.count()
     context.progress(f"{count} recommendations of the {serving.alias} for {users} users in {seconds:.1f} s")
-    return StageResult(
-        metrics={"recommendations": float(count), "users": float(users), "users_per_second": users / seconds},
-        facts={**facts, "registered_version": version, "served_version": serving.version or version},
-    )
+    return {"recommendations": float(count), "users": float(users), "users_per_second": users / seconds}
 
 
 def _register(context: StageContext, settings: dict[Repeats, FusionSettings], model_version: str) -> str:
@@ -109,6 +120,7 @@ def _register(context: StageContext, settings: dict[Repeats, FusionSettings], mo
     card = fused_card(context.config, datasets.facts, context.as_of or datetime.now(UTC), settings, metrics)
     components = {f"component.{name}": f"{name}/{version}" for name, version in versions.items()}
     tags = {**lineage_tags(context), **components, "model_version": model_version}
+    tags[SETTINGS] = learned_settings(context.config)
     tags["evaluation_run_id"] = context.inputs["evaluate_models"].run_id
     known = registered_challenger(context, tags)
     if known is not None:

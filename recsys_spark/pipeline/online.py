@@ -12,21 +12,25 @@ from recsys_spark.online.store import StoreError
 from recsys_spark.pipeline.runner import Runner
 
 log = logging.getLogger("recsys_spark")
+_LATER = "the tables are published, run python -m recsys_spark.online publish later"
 
 
 def publish_online(runner: Runner) -> dict[str, Any]:
     """Load the newest lists into the store unless it holds them; what the job's JSON line says of it.
 
-    Raises UserError where the store does not take them: the tables are published all the same.
+    The tables are published whatever becomes of it. Raises UserError where the store cannot be opened, which is taken
+    for bad configuration, and StoreError where it is lost on the way: a fault, which may be tried again.
     """
     try:
         store = open_configured(runner.config)
-        try:
-            done = publish_batch(store, runner.config, runner.workspace, runner.tracker)
-        finally:
-            store.close()
     except StoreError as error:
-        raise UserError(f"{error}; the tables are published, run python -m recsys_spark.online publish later") from None
+        raise UserError(f"{error}; {_LATER}") from None
+    try:
+        done = publish_batch(store, runner.config, runner.workspace, runner.tracker)
+    except StoreError as error:
+        raise StoreError(f"{error}; {_LATER}") from error
+    finally:
+        store.close()
     verb = f"loaded {done.users} users as" if done.new else "holds the lists as"
     log.info("online store: %s publication %d", verb, done.publication.number)
     return {"online": {"publication": done.publication.number, "new": done.new, "users": done.users}}

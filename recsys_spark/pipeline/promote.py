@@ -11,8 +11,10 @@ from typing import Any
 
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
+from recsys_spark.monitoring.actions import check_publication
 from recsys_spark.pipeline import fuse
 from recsys_spark.pipeline.comparison import measure
+from recsys_spark.pipeline.kept import kept_stages
 from recsys_spark.pipeline.keys import code_version
 from recsys_spark.pipeline.serving import MODEL_NAME
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult, always, never
@@ -22,6 +24,7 @@ from recsys_spark.promotion.gates import Gate, judge
 from recsys_spark.promotion.ledger import PUBLISHING, STAGE, TABLE, Decision, append, state_of
 from recsys_spark.tables.links import publish_again
 from recsys_spark.tables.pointer import Commit
+from recsys_spark.tables.workspace import Workspace
 from recsys_spark.tracking.aliases import CHALLENGER, CHAMPION, Registered, aliased, registered, set_champions
 from recsys_spark.tracking.runs import Tracker
 
@@ -39,8 +42,21 @@ def promotion_stage(request: Request) -> Stage:
         config_keys=("promotion", "evaluation", "fusion", "scoring", "seed"),
         run=partial(_run, request=request),
         append_only=always,
+        reads=_made_from,
         follows=_challenger,
     )
+
+
+def _made_from(config: Config, tracker: Tracker, workspace: Workspace) -> Mapping[str, int]:
+    """What the challenger was made from, where nights since then kept the model that serves; else what is newest."""
+    challenger = aliased(tracker, MODEL_NAME, CHALLENGER)
+    return challenger.pins if challenger and _was_kept(workspace) else {}
+
+
+def _was_kept(workspace: Workspace) -> bool:
+    """Did the newest night make lists without training."""
+    newest = workspace.latest(PUBLISHING)
+    return newest is not None and bool(newest.facts.get("kept"))
 
 
 def _challenger(config: Config, tracker: Tracker) -> str | None:
@@ -158,6 +174,7 @@ def _promote(context: StageContext, state: State, challenger: Registered, champi
     """Move the aliases and publish the new champion's lists."""
     before = _newest_lists(context, champion.version if champion else None)
     new = _as_champion(context, challenger)
+    check_publication(context.workspace)  # before the alias moves: its lists could not follow it
     context.workspace.check_held()
     set_champions(context.tracker, _versions(new), state.standing.components if state.standing else {})
     _published_by(context, challenger)
@@ -170,7 +187,8 @@ def _published_by(context: StageContext, champion: Registered) -> None:
     if context.config.fusion.use == CHALLENGER:
         context.progress("fusion.use is challenger: the published lists stay those of the newest challenger")
     elif newest is None or newest.facts.get("served_version") != champion.version or not _settled(context, newest):
-        context.run_part(replace(STAGES[PUBLISHING], run=partial(fuse.run, take_over=True)))
+        stage = replace(STAGES[PUBLISHING], run=partial(fuse.run, take_over=True))
+        context.run_part(kept_stages(context.config)[PUBLISHING] if _was_kept(context.workspace) else stage)
 
 
 def _settled(context: StageContext, newest: Commit) -> bool:

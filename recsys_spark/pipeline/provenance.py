@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 from functools import cache
 from typing import Any
 
 from recsys_spark.config import Config
-from recsys_spark.config.sources import SECRET
 from recsys_spark.pipeline.keys import LOCKED, code_version
+from recsys_spark.redaction import covered_values
 
-COVERED = "***"
 FILE = "provenance.json"
 """The artifact of each stage's run."""
 LIBRARIES = (*LOCKED, "lightgbm", "mlflow", "pandas", "peft", "pydantic", "safetensors", "transformers")
@@ -30,11 +28,7 @@ def provenance(config: Config) -> dict[str, Any]:
 
 def shown(config: Config) -> dict[str, Any]:
     """The configuration as it may be read by everybody: what may be a secret is covered."""
-    content = config.model_dump(mode="json")
-    conf = content["spark"]["conf"]
-    content["spark"]["conf"] = {key: COVERED if SECRET.search(key) else value for key, value in conf.items()}
-    if content["tracking"]["uri"]:
-        content["tracking"]["uri"] = re.sub(r"//[^/@]+@", f"//{COVERED}@", content["tracking"]["uri"])
+    content: dict[str, Any] = covered_values(config.model_dump(mode="json"))
     return content
 
 

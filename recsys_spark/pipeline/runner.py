@@ -82,6 +82,11 @@ class Runner:
         """The session, built at first use: a run in which nothing changed needs none."""
         return build_session(self.config, self._app_name)
 
+    def _session_of(self, stage: str) -> SparkSession:
+        """The session; the jobs that this thread starts from now on have the stage's name in Spark's pages and logs."""
+        self.spark.sparkContext.setJobDescription(stage)
+        return self.spark
+
     def stop(self) -> None:
         """Stop the session if there is one."""
         if "spark" in self.__dict__:
@@ -104,9 +109,10 @@ class Runner:
         """Run a stage and commit its outputs; with `reuse`, an unchanged newest commit is returned instead."""
         started = time.monotonic()
         self.workspace.check_held()
-        inputs = {name: self.workspace.require(name) for name in stage.upstream}
+        inputs = self._inputs(stage)
         _check_same_origin(inputs)
-        as_of = self._as_of(inputs) if stage.dated(self.config) else None
+        own_day = stage.own_day and self._day is not None
+        as_of = self._as_of({} if own_day else inputs) if stage.dated(self.config) else None
         key = stage_key(
             stage.name,
             self.config,
@@ -158,7 +164,7 @@ class Runner:
                 run_id=tracked.run_id,
                 inputs=inputs,
                 run_directory=run_directory,
-                session=lambda: self.spark,
+                session=lambda: self._session_of(stage.name),
                 progress=_progress(stage.name),
                 tracker=self.tracker,
                 tracked=tracked,
@@ -186,6 +192,14 @@ class Runner:
         self._finished[stage.name] = commit.version
         self.replace_views(commit)
         return commit
+
+    def _inputs(self, stage: Stage) -> dict[str, Commit]:
+        """The commits that a stage reads: the newest ones, but for those that it names itself."""
+        named = stage.reads(self.config, self.tracker, self.workspace) if stage.reads else {}
+        return {
+            name: self.workspace.version(name, named[name]) if name in named else self.workspace.require(name)
+            for name in stage.upstream
+        }
 
     def replace_views(self, commit: Commit) -> None:
         """Also for a commit that was kept: the last run may have died before it came to its views."""

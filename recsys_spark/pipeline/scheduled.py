@@ -15,7 +15,7 @@ from recsys_spark.pipeline.runner import Runner
 from recsys_spark.promotion.ledger import STAGE as PROMOTE
 from recsys_spark.scheduling.attempts import Attempt, Retrying, recorded, status_of
 from recsys_spark.scheduling.catch_up import days_to_do
-from recsys_spark.scheduling.job_runs import last_done
+from recsys_spark.scheduling.job_runs import last_done, one_line
 from recsys_spark.scheduling.lease import Lease, held
 from recsys_spark.scheduling.limits import Ended, TimedOut, ended_within, limited, stoppable
 from recsys_spark.tables.pointer import Commit
@@ -141,7 +141,7 @@ class _Day:
             _tell(attempt, runner.workspace, report.commits)
             row = attempt.end("done")
             if row is not None:
-                runner.replace_views(row)
+                _show(runner, row)
             return report
         finally:
             attempt.run_id = attempt.run_id or runner.run_id
@@ -156,6 +156,14 @@ class _Day:
             self._attempt.run_id = self._runner.run_id if self._runner else None
             self._attempt.end("timed_out", error)
         self._job.last_line(error)
+
+
+def _show(runner: Runner, row: Commit) -> None:
+    """Let the view of job_runs show the row. The job is done and recorded, so that it fails no more."""
+    try:
+        runner.replace_views(row)
+    except Exception as error:
+        log.warning("the view of job_runs shows the rows before this run's (%s: %s)", type(error).__name__, one_line(str(error)))
 
 
 def _tell(attempt: Attempt, workspace: Workspace, commits: Sequence[Commit]) -> None:

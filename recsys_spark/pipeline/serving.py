@@ -16,8 +16,10 @@ from recsys_spark.tracking.runs import Tracker
 
 MODEL_NAME = "recsys-fused"
 WITHOUT_EFFECT = (
+    "monitoring",
     "online",
     "promotion",
+    "retraining",
     "schedule",
     "scoring",
     "serving",
@@ -68,6 +70,26 @@ def serving_model(context: StageContext, own: Path, content: str) -> Serving:
     except UserError as error:
         raise UserError(f"{error}; roll back (jobs/promote_model.py --rollback) or set fusion.use=challenger") from None
     return Serving(directory, champion.content, CHAMPION, champion.version)
+
+
+def standing_model(context: StageContext) -> Serving:
+    """The registered model that serves where a run trains none: the champion, else the newest challenger.
+
+    Raises UserError where there is none, or its files are gone.
+    """
+    champion = aliased(context.tracker, MODEL_NAME, CHAMPION) if context.config.fusion.use == CHAMPION else None
+    model = champion or aliased(context.tracker, MODEL_NAME, CHALLENGER)
+    if model is None:
+        raise UserError(f"registry: no {MODEL_NAME} serves yet; run jobs/run_pipeline.py --force")
+    directory = model_directory(context.tracker, model, context.run_directory / "standing")
+    return Serving(directory, model.content, CHAMPION if champion else CHALLENGER, model.version)
+
+
+def standing_content(config: Config, tracker: Tracker) -> str | None:
+    """The content of the model that serves where a run trains none; None where there is none."""
+    champion = aliased(tracker, MODEL_NAME, CHAMPION) if config.fusion.use == CHAMPION else None
+    model = champion or aliased(tracker, MODEL_NAME, CHALLENGER)
+    return model.content if model else None
 
 
 def registered_challenger(context: StageContext, tags: dict[str, str]) -> Registered | None:

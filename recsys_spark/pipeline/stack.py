@@ -1,8 +1,9 @@
 """Training the stacked fusion on the valid window, and whether it is better than what it is to replace.
 
 The components are those of fit `select`, fitted before the window. Users are looked at from its start and, with
-`fusion.stacked.moments` above 1, from later moments, up to which histories and item columns then go on: nothing that
-the trees see is later than what they predict, and components are then some days old, as those of the test are.
+`fusion.stacked.moments` above 1, from later moments, up to which histories and item columns then go on; with
+`fusion.stacked.own_moments` also just after something that they did themselves, up to which their histories go on alone,
+as when live events extend them. Nothing that the trees see is later than what they predict.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ def settle_stack(context: StageContext, rivals: Settings, metrics: dict[str, flo
             f"fusion, repeats {mode}: {fitted.num_trees} trees have NDCG@{k} {stacked:.4f} on {first.sum()} users "
             f"held out, {_name(rivals[mode])} has {before:.4f}: {'stacked' if better else 'the latter'} is taken"
         )
+        later = own.moments >= context.config.fusion.stacked.moments
+        if later.any():
+            metrics[f"stacked.own_ndcg_at_{k}.{mode}"] = float(np.mean(fitted.held_out[later]))
         _tell_importance(context, fitted, mode)
         if better:
             best[mode] = _setting(context, fitted, depth, mode)
@@ -82,7 +86,7 @@ def candidates_of(context: StageContext) -> int:
 
 def stack_settings(context: StageContext) -> StackSettings:
     """The configured way of growing trees."""
-    given = context.config.fusion.stacked.model_dump(exclude={"candidates", "users", "moments"})
+    given = context.config.fusion.stacked.model_dump(exclude={"candidates", "users", "moments", "own_moments"})
     return StackSettings(**given)
 
 
@@ -138,7 +142,9 @@ def _write_table(context: StageContext, rivals: Settings, depth: int) -> Path:
         model, _ = shipped(context, "select", rivals, columns, f"-stack-{place}")
         directories.append(context.run_directory / f"model-select-stack-{place}")
         spread_users = spread(context.spark, with_fold(mine, VALID), config.scoring.tasks)
-        asked = replace(question, moment=place)
+        first_of_time = not place and now is not None
+        own = config.fusion.stacked.own_moments if first_of_time else 0
+        asked = replace(question, moment=place, own=own, own_from=config.fusion.stacked.moments, seed=config.seed)
         mode_rivals = None if place else rivals
         tables.append(stack_rows(spread_users, model, moment, asked, mode_rivals, depth, config.scoring.block_mb << 20))
     path = context.run_directory / "stack"

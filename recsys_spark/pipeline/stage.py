@@ -60,6 +60,10 @@ class Stage:
     """Do its outputs depend on the run's date."""
     append_only: Callable[[Config], bool] = never
     """Do its outputs extend those of its newest version: it then publishes as the very next version or not at all."""
+    reads: Callable[[Config, Tracker, Workspace], Mapping[str, int]] | None = None
+    """Versions of upstream stages that it reads where these are not the newest ones."""
+    own_day: bool = False
+    """May its date, where one is given, be another one than its inputs were made for."""
     follows: Callable[[Config, Tracker], Any] | None = None
     """What in the registry its outputs depend on, as JSON: part of its key."""
 

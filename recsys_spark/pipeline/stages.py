@@ -58,6 +58,7 @@ STAGES: dict[str, Stage] = {
             config_keys=(
                 *("models", "recommenders", "training", "datasets"),
                 *("evaluation.refit", "evaluation.only", "seed"),
+                *train.WARM,
             ),
             run=train.run,
         ),

@@ -7,12 +7,14 @@ on with the first recommender that is missing.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from recsys_spark.config import Config
+from recsys_spark.config.recommenders import NEURAL
 from recsys_spark.datasets.split import FIT_FOLDS
 from recsys_spark.errors import UserError
 from recsys_spark.fitting.inputs import FitInputs
@@ -26,6 +28,8 @@ from recsys_spark.tracking.registry import register
 
 DESCRIBED = ("content_knn", "segment_popularity")
 """Recommenders, besides the composed ones, that read the features of items."""
+WARM = ("retraining.warm_start", "retraining.warm_epochs")
+"""Keys of the configuration that neural fits depend on besides."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -51,6 +55,7 @@ def part(name: str, config: Config) -> Stage:
         config_keys=(
             *(f"recommenders.{name}", "training", "datasets", "seed"),
             *("evaluation.refit", "evaluation.only", "evaluation.target_events", "fusion.repeats"),
+            *(WARM if name in NEURAL else ()),
         ),
         run=partial(_fit_recommender, name=name),
     )
@@ -101,7 +106,12 @@ def _fit_recommender(context: StageContext, name: str) -> StageResult:
 
 
 def _fit(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> dict[str, Any]:
-    return FITS[name](fit_inputs(context, name, fit, frozen))
+    inputs = fit_inputs(context, name, fit, frozen)
+    if name in NEURAL and context.config.retraining.warm_start:
+        from recsys_spark.pipeline.starts import starts_of
+
+        inputs = replace(inputs, starts=starts_of(context, inputs))
+    return FITS[name](inputs)
 
 
 def fit_inputs(context: StageContext, name: str, fit: FitName, frozen: dict[str, Any]) -> FitInputs:

@@ -5,10 +5,14 @@ Legend of shape letters: B users, N events of the batch, L positions, I items, D
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,18 @@ class UserBatch:
     """[B+1] int64: user b owns events offsets[b] to offsets[b+1]."""
     user_index: Tensor | None = None
     """[B] int64 indices of the users, 0 where unknown: asked for by recommenders that hold a table of users alone."""
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was made of the histories, by what it is."""
+
+    def once(self, what: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gives, made at the first time: a recommender asks several times for the same of the histories.
+
+        It lives as long as the batch and is not written into.
+        """
+        if what not in self._kept:
+            self._kept[what] = make()
+        made: Made = self._kept[what]
+        return made
 
     @property
     def size(self) -> int:
@@ -41,7 +57,7 @@ class UserBatch:
     @property
     def users(self) -> Tensor:
         """[N] int64, the row (0..B-1) that owns each event."""
-        return torch.repeat_interleave(torch.arange(self.size), self.lengths)
+        return self.once("users", lambda: torch.repeat_interleave(torch.arange(self.size), self.lengths))
 
     def rows(self, start: int, stop: int) -> UserBatch:
         """The users start..stop-1 as a batch of their own (views, no copy)."""

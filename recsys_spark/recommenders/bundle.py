@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys_spark.errors import UserError
+from recsys_spark.json_files import read_object
 
 CONFIG, TENSORS, VOCABULARY, MANIFEST = "config.json", "tensors.safetensors", "vocabulary.parquet", "manifest.json"
 FORMAT = 1
@@ -56,27 +58,32 @@ def read_bundle(path: Path) -> Bundle:
     Raises UserError where a file is missing, extra or changed since it was written.
     """
     verify_bundle(path)
-    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    try:
+        config = read_object(path / CONFIG)
+    except (OSError, ValueError):
+        raise UserError(f"bundle {path}: {CONFIG} is not readable; fit the model again") from None
     if config.get("format") != FORMAT:
         raise UserError(f"bundle {path}: format {config.get('format')} is not {FORMAT}; fit the model again")
     try:
         with safe_open(path / TENSORS, framework="pt") as archive:
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"bundle {path}: {TENSORS} is not readable ({error}); fit the model again") from None
     return Bundle(path=path, config=config, tensors=tensors)
 
 
 def verify_bundle(path: Path) -> None:
-    """Check that the bundle's files are those of its manifest, by name and by sha256."""
+    """Check that the bundle's files are those of its manifest, by name and by sha256, and plain files all of them."""
     try:
-        files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = dict(read_object(path / MANIFEST)["files"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"bundle {path}: {MANIFEST} is missing or damaged; fit the model again") from None
     present = {child.name for child in path.iterdir()} - {MANIFEST}
     if present != set(files):
         raise UserError(f"bundle {path}: files {sorted(present ^ set(files))} do not match {MANIFEST}; fit it again")
     for name, expected in files.items():
+        if not stat.S_ISREG((path / name).lstat().st_mode):  # a pipe would never end, a link leads elsewhere
+            raise UserError(f"bundle {path}: {name} is no plain file; fit the model again")
         if file_sha256(path / name) != expected:
             raise UserError(f"bundle {path}: {name} changed since it was written; fit the model again")
 

@@ -42,8 +42,14 @@ def decayed_items(batch: UserBatch, num_items: int, half_life_days: float, most:
 
     Items without weight are left out.
     """
+    settings = (num_items, half_life_days, most)
+    return batch.once(("decayed", *settings), lambda: _decayed(batch, *settings))
+
+
+def _decayed(batch: UserBatch, num_items: int, half_life_days: float, most: float) -> HistoryItems:
     terms = batch.weights * torch.pow(0.5, batch.ages / half_life_days).float()
-    pairs, place = torch.unique(batch.users * num_items + batch.items, return_inverse=True)
+    keys = batch.users * num_items + batch.items
+    pairs, place = batch.once(("pairs", num_items), lambda: torch.unique(keys, return_inverse=True))
     weights = torch.zeros(pairs.numel(), dtype=torch.float32).index_add_(0, place, terms).clamp_(max=most)
     users = torch.div(pairs, num_items, rounding_mode="floor")
     every = _ordered(users, pairs - users * num_items, weights, batch.size)

@@ -22,6 +22,8 @@ from recsys_spark.recommenders.item_item import MOST_WEIGHT
 
 TILE = 256
 """Columns of W that stand together: a tile of it is read for all users before the next one."""
+FEW = 4
+"""For so many users the calls cost more than reading tile by tile saves."""
 DENSE_SHARE = 0.1
 """Share of filled cells in the batch's [B, I'] histories above which a dense product is the quicker one."""
 
@@ -92,15 +94,22 @@ class DenseItems(Recommender):
         return Evidence("bought_with", items, values, shares=shares.masked_fill(shares.isinf(), torch.nan))
 
     def _history(self, batch: UserBatch) -> HistoryItems:
+        return batch.once((self, "history"), lambda: self._read(batch))
+
+    def _read(self, batch: UserBatch) -> HistoryItems:
         history = decayed_items(batch, self.num_items, self.half_life_days, MOST_WEIGHT)
         return history.keep(self.place_of[history.items] >= 0)
 
     def _product(self, history: HistoryItems, size: int) -> tuple[Tensor, RunningMoments]:
         """H W [B, I'], tile by tile: dense where histories are long, else by the rows of W that are needed."""
         places, count = self.place_of[history.items], self.covered.numel()
-        scores, moments = torch.empty(size, count), RunningMoments(size)
-        dense = None
-        if size > 1 and places.numel() > DENSE_SHARE * size * count:
+        moments = RunningMoments(size)
+        if size <= FEW:
+            every = self._all_tiles(history, places, size)
+            moments.add(every)
+            return every[:, :count], moments
+        scores, dense = torch.empty(size, count), None
+        if places.numel() > DENSE_SHARE * size * count:
             dense = torch.zeros(size, count)
             dense[history.users, places] = history.weights
         for tile, weights in enumerate(self.tiles):
@@ -119,6 +128,21 @@ class DenseItems(Recommender):
             columns = scores[:, tile * TILE : (tile + 1) * TILE]
             columns.copy_(part[:, : columns.shape[1]])
         return scores, moments
+
+    def _all_tiles(self, history: HistoryItems, places: Tensor, size: int) -> Tensor:
+        """[B, T x TILE] the same of few users, whose rows do not stay in the cache anyway: all tiles in one call."""
+        tiles, count, _ = self.tiles.shape
+        tile_T = torch.arange(tiles)[:, None]
+        offsets = (history.offsets[:-1] + tile_T * places.numel()).flatten()
+        parts = torch.nn.functional.embedding_bag(
+            (places + tile_T * count).flatten(),
+            self.tiles.view(tiles * count, TILE),
+            torch.cat([offsets, torch.tensor([tiles * places.numel()])]),
+            mode="sum",
+            per_sample_weights=history.weights.repeat(tiles),
+            include_last_offset=True,
+        )
+        return parts.view(tiles, size, TILE).transpose(0, 1).reshape(size, tiles * TILE)
 
     def _terms(self, batch: UserBatch, items_BK: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of each user with a covered item: (row, codes of its items [n], terms h_uj W_ji [n, K])."""

@@ -70,12 +70,12 @@ class Factors(Recommender):
     def score(self, batch: UserBatch) -> Scores:
         """Scores of all items; users none of whose items has a vector cannot be scored."""
         history = self._history(batch)
-        return Scores(scores=self._solve(history) @ self._side.items_ID.T, can_score=history.known)
+        return Scores(scores=self.users(batch) @ self._side.items_ID.T, can_score=history.known)
 
     def form(self, batch: UserBatch) -> Form:
         """A product of two sides."""
         history = self._history(batch)
-        return Product(self._solve(history), self._side, history.known)
+        return Product(self.users(batch), self._side, history.known)
 
     @cached_property
     def _side(self) -> ItemSide:
@@ -84,7 +84,7 @@ class Factors(Recommender):
 
     def score_items(self, batch: UserBatch, items_BK: Tensor) -> Tensor:
         """Scores of the given items."""
-        users_BD = self._solve(self._history(batch))
+        users_BD = self.users(batch)
         return torch.bmm(self._side.items_ID[items_BK], users_BD[:, :, None])[:, :, 0]
 
     @property
@@ -94,7 +94,7 @@ class Factors(Recommender):
 
     def users(self, batch: UserBatch) -> Tensor:
         """User vectors [B, D]; zeros for users who cannot be scored."""
-        return self._solve(self._history(batch))
+        return batch.once((self, "users"), lambda: self._solve(self._history(batch)))
 
     def evidence(self, batch: UserBatch, items_BK: Tensor, wanted_BK: Tensor | None = None) -> Evidence:
         """Kind `because_of`: the history item j with the largest positive part (1 + alpha w_j) y_i A^-1 y_j.
@@ -137,6 +137,9 @@ class Factors(Recommender):
         return (solved_wanted_bKD * right_bKD).sum(2) + correction_bK / lost_bK
 
     def _history(self, batch: UserBatch) -> HistoryItems:
+        return batch.once((self, "history"), lambda: self._read(batch))
+
+    def _read(self, batch: UserBatch) -> HistoryItems:
         history = decayed_items(batch, self.num_items, self.half_life_days or math.inf)
         return history.keep(self.has_vector_I[history.items])
 

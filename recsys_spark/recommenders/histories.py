@@ -72,10 +72,13 @@ class HistoryBlock:
             user_index=block.column("user_index").to_numpy().astype(np.int64) if named else None,
         )
 
-    def before(self, folds: Sequence[int], now: int | None, vocabulary: Vocabulary) -> UserBatch:
+    def before(
+        self, folds: Sequence[int], now: int | npt.NDArray[np.int64] | None, vocabulary: Vocabulary
+    ) -> UserBatch:
         """Events of the given folds whose items are known, as a batch.
 
-        `now` is the moment of recommendation in epoch seconds; None takes each user's newest event (leave-one-out).
+        `now` is the moment of recommendation in epoch seconds, one for all or [B]; None takes each user's newest event
+        (leave-one-out).
         """
         codes = vocabulary.codes_of_indices(self.items)
         keep = np.isin(self.folds, folds) & (codes >= 0)
@@ -86,7 +89,7 @@ class HistoryBlock:
             np.maximum.at(newest, users, times)
             ages = (newest[users] - times) / SECONDS_A_DAY
         else:
-            ages = (now - times) / SECONDS_A_DAY
+            ages = (np.broadcast_to(now, self.size)[users] - times) / SECONDS_A_DAY
         return ragged_batch(
             codes[keep], self.event_types[keep], self.weights[keep], ages, users, self.size, self.user_index
         )

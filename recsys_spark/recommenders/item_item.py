@@ -133,6 +133,9 @@ class NeighbourItems(Recommender):
         return Evidence("bought_with", items[place_BK], values, shares=shares[place_BK])
 
     def _history(self, batch: UserBatch) -> HistoryItems:
+        return batch.once((self, "history"), lambda: self._read(batch))
+
+    def _read(self, batch: UserBatch) -> HistoryItems:
         history = decayed_items(batch, self.num_items, self.half_life_days, MOST_WEIGHT)
         return history.keep(self.indptr[history.items + 1] > self.indptr[history.items])
 

@@ -83,9 +83,11 @@ class NeuralRecommender(Recommender):
             add_gathered(scores_BI, self._table(self.affinity, batch)[can_score_B], self.affinity.kinds[1])
         return scores_BI
 
-    @staticmethod
-    def _table(affinity: Affinity, batch: UserBatch) -> Tensor:
-        return affinity.table(batch.items, batch.ages, batch.users, batch.size)
+    def _table(self, affinity: Affinity, batch: UserBatch) -> Tensor:
+        """[B, Q] what the histories say of each kind of items, once for a batch."""
+        return batch.once(
+            (self, "table"), lambda: affinity.table(batch.items, batch.ages, batch.users, batch.size)
+        )
 
     def form(self, batch: UserBatch) -> Form:
         """A product of two sides, where the scorer is one."""
@@ -212,7 +214,10 @@ class NeuralRecommender(Recommender):
         return self._scorer.user_side.known(batch.user_index, batch.lengths)
 
     def _users(self, batch: UserBatch, can_score_B: Tensor) -> Tensor:
-        """User sides [b, D] of the users that can be scored."""
+        """User sides [b, D] of the users that can be scored, encoded once for a batch."""
+        return batch.once((self, "users"), lambda: self._encoded(batch, can_score_B))
+
+    def _encoded(self, batch: UserBatch, can_score_B: Tensor) -> Tensor:
         blocks = can_score_B.nonzero().squeeze(1).split(USER_BLOCK)
         return torch.cat([self._scorer.users(*packed_histories(batch, rows, self.composition)) for rows in blocks])
 

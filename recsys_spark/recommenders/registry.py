@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recsys_spark.errors import UserError
 from recsys_spark.recommenders.base import Recommender
-from recsys_spark.recommenders.bundle import read_bundle
+from recsys_spark.recommenders.bundle import CONFIG, TENSORS, VOCABULARY, read_bundle
 from recsys_spark.recommenders.content_items import ContentItems
 from recsys_spark.recommenders.counts import Counts
 from recsys_spark.recommenders.ease import DenseItems
@@ -27,6 +27,8 @@ KINDS: dict[str, type[Recommender]] = {
     NeuralRecommender.kind: NeuralRecommender,
 }
 """The `kind` in a bundle's configuration to its class."""
+UNFIT = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OSError)
+"""What a class raises where files with right hashes are not what it wrote."""
 
 
 def load_recommender(path: Path) -> Recommender:
@@ -36,6 +38,10 @@ def load_recommender(path: Path) -> Recommender:
     """
     bundle = read_bundle(path)
     kind = bundle.config.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"bundle {path}: kind {kind!r} is unknown to this version; known are {sorted(KINDS)}")
-    return KINDS[kind].load(bundle)
+    try:
+        return KINDS[kind].load(bundle)
+    except UNFIT as error:
+        said = f"its {CONFIG}, {TENSORS} and {VOCABULARY} do not fit together ({type(error).__name__})"
+        raise UserError(f"bundle {path}: {said}; fit the model again") from error

@@ -30,6 +30,11 @@ class Vocabulary:
         """Number of items I."""
         return len(self._ids)
 
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """[I] the global index of each item, by code."""
+        return self._indices
+
     def item_id(self, code: int) -> str:
         """The id of an item."""
         return str(self._ids[code].as_py())

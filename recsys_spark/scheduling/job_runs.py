@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_spark.redaction import covered
 from recsys_spark.scheduling.limits import Status
 from recsys_spark.tables.pointer import Commit, OvertakenError, publish, sync_tree
 from recsys_spark.tables.schemas import TABLES
@@ -118,8 +119,8 @@ def last_done(workspace: Workspace, job: str) -> date | None:
 
 
 def one_line(text: str | None) -> str | None:
-    """A text in one line that is not too long."""
-    return " ".join(text.split())[:LONGEST] if text else None
+    """A text in one line that is not too long, without secrets: covered before it is cut, so that no half is left."""
+    return " ".join(covered(text).split())[:LONGEST] if text else None
 
 
 def now() -> datetime:

@@ -22,6 +22,7 @@ from recsys_spark.fusion.settings import FusionSettings, Repeats, Stack, average
 from recsys_spark.fusion.stacked import CandidateFeatures, FeatureMaker
 from recsys_spark.fusion.trees import Trees
 from recsys_spark.scoring.blocks import Moment, UserBlock, user_blocks
+from recsys_spark.scoring.own_moments import at_moments, draw_moments
 from recsys_spark.scoring.relevance import target_pairs
 from recsys_spark.scoring.shipping import ShippedModel
 
@@ -49,6 +50,11 @@ class Question:
     """The K of NDCG@K."""
     moment: int = 0
     """Which of the moments within the window it is: 0 for its start."""
+    own: int = 0
+    """At most so many moments of each user's own are asked besides; the first of them has number `own_from`."""
+    own_from: int = 1
+    seed: int = 0
+    """Of the lots by which they are drawn."""
 
 
 def stack_rows(
@@ -62,8 +68,8 @@ def stack_rows(
 ) -> DataFrame:
     """A row a user with relevant items in the fold: candidates with features [C, F] flat, and the rivals' NDCG@K.
 
-    The features see the histories of `moment` and the model's item columns; nothing of the question. Without rivals
-    their NDCG is null.
+    The features see the histories of `moment`, at moments of users' own those up to these, and the model's item
+    columns; nothing of the question. Without rivals, and at users' own moments, the rivals' NDCG is NaN.
     """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -71,8 +77,21 @@ def stack_rows(
         as_large = replace(average(tuple(fused.recommenders)), stack=Stack(depth, "", Trees("")))
         for block in user_blocks(batches, fused, moment, block_bytes, [as_large, *(rivals or {}).values()]):
             yield _block_rows(block, fused, question, rivals, depth)
+            for number, own in enumerate(_own_blocks(block, fused, question), start=question.own_from):
+                yield _block_rows(own, fused, replace(question, moment=number), None, depth)
 
     return histories.mapInArrow(score, SCHEMA)
+
+
+def _own_blocks(block: UserBlock, fused: FusedModel, question: Question) -> Iterator[UserBlock]:
+    """The block's users at moments of their own, each at one of them at a time."""
+    if question.own:
+        drawn = draw_moments(
+            block.events, question.fold, question.target_events, question.label_end, question.own, question.seed
+        )
+        for own in drawn:
+            if len(own.rows):
+                yield at_moments(block, own, question.fold, fused.vocabulary)
 
 
 def _block_rows(

@@ -15,6 +15,7 @@ from recsys_spark.config import Config, load_config
 from recsys_spark.errors import UserError
 from recsys_spark.online.opening import online_folder, open_configured
 from recsys_spark.online.store import StoreError
+from recsys_spark.redaction import covered, start_logging
 from recsys_spark.serving.configured import HANDED_ON, LOG_FORMAT, configured_app
 from recsys_spark.serving.event_files import EventFiles
 from recsys_spark.serving.keys import keys_of
@@ -29,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, action="append", help="YAML file; may be given several times")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="a.b=c")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    start_logging(logging.INFO, LOG_FORMAT, times=None)
     try:
         config = load_config(options.config, options.overrides)
         return _serve_alone(config) if config.serving.workers == 1 else _serve_by_workers(config)
     except (UserError, StoreError) as error:
-        print(error, file=sys.stderr)
+        print(covered(str(error)), file=sys.stderr)
         return 2
 
 

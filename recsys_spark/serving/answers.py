@@ -84,23 +84,23 @@ class Answers:
         key = (tuple(context), length)
         kept = self._lists.get(user_id, key)
         if kept is not None and self._lists.clock() - kept.checked_at < self._serving.cache.trust_seconds:
-            return self._given(kept.answer, k, "hit")
+            return self._given(champion, kept.answer, k, "hit")
         with self._lists.reading(user_id) as reading:
             state = await self.state(user_id)
             made_from = _made_from(champion, state)
             if kept is not None and kept.made_from == made_from:
                 reading.keep(key, kept.answer, made_from)
-                return self._given(kept.answer, k, "checked")
+                return self._given(champion, kept.answer, k, "checked")
             answer = recommendations(champion, user_id, state, await self._made(champion, state, length, context))
             reading.keep(key, answer, made_from)
-        return self._given(answer, k, "miss")
+        return self._given(champion, answer, k, "miss")
 
     async def for_session(self, session: Session) -> Recommendations:
         """A visitor's list; nothing of it is kept. Raises RefusedError for impossible times, and too long histories."""
         champion = self.champion
         state = session_state(session, champion.publication, self._clock(), self._serving.limits.session_events)
         made = await self._computed(champion, state, self._length(champion, session.k))
-        return self._given(recommendations(champion, None, state, made), session.k, "visitor")
+        return self._given(champion, recommendations(champion, None, state, made), session.k, "visitor")
 
     async def similar(self, item_id: str, k: int | None) -> SimilarItems:
         """The items most like one; what is popular where the model does not know it."""
@@ -176,11 +176,12 @@ class Answers:
     async def _asked(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._parts.pool, function, *arguments)
 
-    def _given(self, answer: Recommendations, k: int | None, looked: str) -> Recommendations:
+    def _given(self, champion: Champion, answer: Recommendations, k: int | None, looked: str) -> Recommendations:
+        """The answer, cut; `champion` made it, whoever answers by now."""
         metrics = self._parts.metrics
         metrics.cache.labels(looked).inc()
         metrics.lists.labels(answer.source, answer.kind).inc()
-        k = k or self.champion.publication.k
+        k = k or champion.publication.k
         return answer if len(answer.items) <= k else answer.model_copy(update={"items": answer.items[:k]})
 
 

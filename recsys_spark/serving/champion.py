@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from recsys_spark.errors import UserError
 from recsys_spark.online.live_model import LiveModel
 from recsys_spark.online.overlay import Overlay
-from recsys_spark.online.store import OnlineStore, Publication, UserState
+from recsys_spark.online.store import OnlineStore, Publication, StoreError, UserState
 from recsys_spark.online.trending import LiveCounts
 
 NOBODY = UserState("")
 """A user without history."""
+REST_SECONDS, LONGEST_REST = 10.0, 600.0
+"""Seconds for which a publication that could not be loaded is let alone: at first, and at most; doubled each time."""
 logger = logging.getLogger("recsys_spark")
 
 
@@ -35,6 +37,17 @@ class Champion:
         return self.live.publication
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """A publication that could not be loaded."""
+
+    publication: Publication
+    rest: float
+    """Seconds for which it is let alone."""
+    until: float
+    """When it is tried again, by the clock."""
+
+
 class Champions:
     """Looks for what serves. `current` is set by whoever called `newer`, in one assignment; one caller at a time."""
 
@@ -52,15 +65,33 @@ class Champions:
         self._clock = clock
         self._refreshed_at = 0.0
         self._learned: tuple[int, LiveCounts] = (0, {})
+        self._failed: _Failed | None = None
 
     def newer(self) -> Champion | None:
         """The champion that should take over, loaded and tried; None where the current one stays. Slow: seconds.
 
-        Raises UserError where the publication's model is gone or damaged, and StoreError where the store is.
+        Raises UserError where the publication's model is gone or damaged, and StoreError where the store is. Loading
+        reads all of a model: one that failed is tried again after a while only, and another one at once.
         """
-        publication, current = self._store.publication(), self.current
+        publication, failed = self._store.publication(), self._failed
         if publication is None:
             return None
+        again = failed is not None and failed.publication == publication
+        if failed is not None and again and self._clock() < failed.until:
+            return None
+        try:
+            champion = self._newer(publication)
+        except StoreError:
+            raise
+        except Exception:
+            rest = min(2 * failed.rest, LONGEST_REST) if failed is not None and again else REST_SECONDS
+            self._failed = _Failed(publication, rest, self._clock() + rest)
+            raise
+        self._failed = None
+        return champion
+
+    def _newer(self, publication: Publication) -> Champion | None:
+        current = self.current
         if current is None:
             return self._tried(self._load(publication))
         if publication == current.publication:

@@ -9,6 +9,7 @@ import torch
 
 from recsys_spark.config import Config
 from recsys_spark.online.opening import open_configured
+from recsys_spark.redaction import start_logging
 from recsys_spark.serving.app import create_app
 from recsys_spark.serving.gate import Gate
 from recsys_spark.serving.keys import keys_of
@@ -27,5 +28,5 @@ def configured_app(config: Config) -> Gate:
 
 def worker_app() -> Gate:
     """The app of a worker process."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    start_logging(logging.INFO, LOG_FORMAT, times=None)
     return configured_app(Config.model_validate_json(os.environ[HANDED_ON]))

@@ -12,6 +12,7 @@ from pathlib import Path
 from recsys_spark.config.streaming import Stream
 from recsys_spark.errors import UserError
 from recsys_spark.online.events import LiveEvent
+from recsys_spark.online.opening import events_folder
 from recsys_spark.tables.files import new_file, write_synced
 from recsys_spark.tables.pointer import sync_directory
 
@@ -26,7 +27,7 @@ class EventFiles:
         """
         if stream.timestamp_format is not None:
             raise UserError("stream.timestamp_format: the service writes seconds since 1970; leave the key out")
-        self.folder = Path(stream.path).expanduser().absolute() if stream.path else online / "events"
+        self.folder = events_folder(stream, online)
         self._names = {**stream.columns, "event_id": stream.event_id}
         self._types = {ours: theirs for theirs, ours in stream.event_types.items()}
         try:

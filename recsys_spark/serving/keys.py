@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from recsys_spark.config.serving import Serving
 from recsys_spark.errors import UserError
+from recsys_spark.redaction import remember
 
 SHORTEST = 16
 """Characters of a key, at least."""
@@ -45,6 +46,8 @@ def keys_of(serving: Serving, environment: Mapping[str, str] = os.environ) -> Ap
     Raises UserError where a key is short, or where there is none and others than this machine could call.
     """
     keys = tuple(key.strip() for key in environment.get(serving.api_keys_env, "").split(",") if key.strip())
+    for key in keys:
+        remember(key)
     if any(len(key) < SHORTEST for key in keys):
         raise UserError(
             f"environment {serving.api_keys_env}: a key has less than {SHORTEST} characters; use longer ones"

@@ -6,13 +6,13 @@ import argparse
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 
 from recsys_spark.config import load_config
 from recsys_spark.errors import UserError
 from recsys_spark.online.store import StoreError
 from recsys_spark.pipeline.command import BAD_INPUT, DONE, FAULT, Report, print_line
+from recsys_spark.redaction import covered, print_stack, start_logging
 
 JOB = "update_online"
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override")
     parser.add_argument("--once", action="store_true", help="end when what is there has been taken in")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
+    start_logging(logging.WARNING)
     logging.getLogger("recsys_spark").setLevel(logging.INFO)
     started = time.monotonic()
     try:
@@ -37,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         report = run_stream(config, once=arguments.once)
     except (UserError, StoreError) as error:
-        print(f"{JOB}: {error}", file=sys.stderr)
+        print(covered(f"{JOB}: {error}"), file=sys.stderr)
         print_line(JOB, "failed", started, Report("", {}, {}, {"error": str(error)}))
         return BAD_INPUT if isinstance(error, UserError) else FAULT
     except Exception as error:
-        traceback.print_exc()
+        print_stack()
         print_line(JOB, "failed", started, Report("", {}, {}, {"error": f"{type(error).__name__}: see the log"}))
         return FAULT
     print_line(JOB, "done", started, report)

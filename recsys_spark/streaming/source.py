@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.config.streaming import Stream
+from recsys_spark.credentials import secret_of
 from recsys_spark.errors import UserError
 from recsys_spark.events.rows import FILE
+from recsys_spark.online.opening import events_folder
 from recsys_spark.streaming.judging import ARRIVED
 from recsys_spark.tables.files import new_file, write_synced
 from recsys_spark.tables.location import spark_path
@@ -41,11 +42,6 @@ def lines(spark: SparkSession, stream: Stream, root: Path, items: Sequence[str])
             ) from None
         message = " ".join(str(error).split("JVM stacktrace")[0].split())[:300]
         raise UserError(f"stream: cannot be read ({message}); check stream.path and stream.options") from None
-
-
-def events_folder(stream: Stream, root: Path) -> Path:
-    """The folder of a stream of JSON files."""
-    return Path(stream.path).expanduser().absolute() if stream.path else root / "events"
 
 
 def checkpoint_folder(stream: Stream, root: Path) -> Path:
@@ -84,10 +80,8 @@ def _source(stream: Stream, root: Path) -> str:
 
 
 def _options(stream: Stream) -> dict[str, str]:
-    missing = sorted(name for name in stream.options_env.values() if name not in os.environ)
-    if missing:
-        raise UserError(f"stream.options_env: the environment variable {missing[0]} is not set; set it")
-    return {**stream.options, **{name: os.environ[variable] for name, variable in stream.options_env.items()}}
+    secrets = {name: secret_of(variable, "stream.options_env") for name, variable in stream.options_env.items()}
+    return {**stream.options, **secrets}
 
 
 def _files(spark: SparkSession, stream: Stream, root: Path) -> DataFrame:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import UserError
+from recsys_spark.json_files import read_object
 from recsys_spark.tables.files import write_synced
 
 
@@ -73,7 +74,7 @@ def latest_commit(stage_directory: Path, stage: str) -> Commit | None:
 def read_commit(pointer: Path, stage: str) -> Commit:
     """Parse a pointer file. Raises UserError where it is damaged."""
     try:
-        content = json.loads(pointer.read_text(encoding="utf-8"))
+        content = read_object(pointer)
         # Run directories are written relative to the stage, so that a workspace may be moved as a whole.
         content["directory"] = str(pointer.parent.parent / content["directory"])
         return Commit(stage=stage, version=int(pointer.stem), **content)

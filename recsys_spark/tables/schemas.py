@@ -170,11 +170,25 @@ TABLES: dict[str, Table] = {
             ("decision_id",),
         ),
         Table(
+            "monitoring",
+            "monitor",
+            "day date, kind string, subject string, value double, reference double, rows bigint, status string, "
+            "sentence string, run_id string",
+            ("day", "kind", "subject"),
+        ),
+        Table(
             "job_runs",
             "run_pipeline",
             "job_run_id string, job string, date date, attempt int, status string, started timestamp, seconds double, "
             "rows_in bigint, rows_out bigint, error string, run_id string, host string, pid int",
             ("job_run_id",),
+        ),
+        Table(
+            "alert_actions",
+            "monitor.actions",
+            "action_id string, at timestamp, action string, day date, kind string, subject string, sentence string, "
+            "person string, comment string, run_id string",
+            ("action_id",),
         ),
         Table(
             "live_events",

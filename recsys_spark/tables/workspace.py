@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,6 +94,14 @@ class Workspace:
             if commit.version == version:
                 return commit
         raise UserError(f"workspace {self.root}: version {version} of {stage} is gone; run the job again")
+
+    def published(self, commit: Commit) -> datetime:
+        """When a commit was published, by the clock of its writer: that of its pointer, UTC, naive as `as_of` is.
+
+        A workspace that was copied without the times of its files says when it was copied.
+        """
+        written = self._pointer(commit.stage, commit.version).stat().st_mtime
+        return datetime.fromtimestamp(written, UTC).replace(tzinfo=None)
 
     def table_commit(self, name: str) -> Commit:
         """The newest commit that publishes a table. Raises UserError for an unknown or unpublished one."""

@@ -80,7 +80,7 @@ def set_champions(tracker: Tracker, versions: Mapping[str, str], before: Mapping
     """
     for name, version in versions.items():
         if registered(tracker, name, version) is None:
-            raise UserError(f"registry: {name}/{version} is gone from {tracker.uri}; it cannot be champion")
+            raise UserError(f"registry: {name}/{version} is gone from {tracker.shown_uri}; it cannot be champion")
     for name in sorted(set(before) - set(versions)):
         tracker.client.delete_registered_model_alias(name, CHAMPION)
     for name, version in sorted(versions.items()):

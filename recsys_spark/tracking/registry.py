@@ -83,7 +83,7 @@ def register(
 def update_card(tracker: Tracker, model_name: str, version: str, card: ModelCard) -> None:
     """Describe a version anew, for instance once its test metrics are known."""
     tags = tracker.client.get_model_version(model_name, version).tags
-    text = card.version_description(model_name, version, tracker.uri, lineage=dict(sorted(tags.items())))
+    text = card.version_description(model_name, version, tracker.shown_uri, lineage=dict(sorted(tags.items())))
     tracker.client.update_model_version(model_name, version, description=text)
 
 
@@ -112,7 +112,7 @@ def pinned_versions(tracker: Tracker) -> list[tuple[str, int]]:
 def _ensure_registered(tracker: Tracker, name: str, card: ModelCard) -> None:
     with suppress(MlflowException):  # it exists: the usual case
         tracker.client.create_registered_model(name)
-    text = card.model_description(name, tracker.uri)
+    text = card.model_description(name, tracker.shown_uri)
     tracker.client.update_registered_model(name, description=text)
 
 

@@ -27,7 +27,9 @@ from mlflow.utils.validation import (
 )
 
 from recsys_spark.config import Config
+from recsys_spark.credentials import secret_of
 from recsys_spark.errors import UserError
+from recsys_spark.redaction import covered, covered_values
 
 Entry = TypeVar("Entry")
 
@@ -43,7 +45,7 @@ class TrackedRun:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; mappings are flattened to dotted keys, values longer than MLflow's limit are cut."""
-        entries = [Param(_key(key), _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in _flat(params)]
+        entries = [Param(_key(key), _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in _flat(covered_values(params))]
         for batch in _batches(entries, MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(self.run_id, params=batch)
 
@@ -63,11 +65,12 @@ class TrackedRun:
 
     def log_json(self, obj: Any, artifact_file: str) -> None:
         """Store a JSON value as the artifact `artifact_file`."""
-        self._client.log_text(self.run_id, json.dumps(obj, indent=1, sort_keys=True, default=str), artifact_file)
+        plain = json.loads(json.dumps(obj, default=str))
+        self._client.log_text(self.run_id, json.dumps(covered_values(plain), indent=1, sort_keys=True), artifact_file)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags; values longer than MLflow's limit are cut."""
-        entries = [RunTag(_key(key), _cut(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()]
+        entries = [RunTag(_key(key), _cut(value, MAX_TAG_VAL_LENGTH)) for key, value in covered_values(tags).items()]
         for batch in _batches(entries, MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(self.run_id, tags=batch)
 
@@ -94,19 +97,25 @@ class Tracker:
 
     def __init__(self, config: Config, workspace_root: Path) -> None:
         root = workspace_root.absolute()
-        self.uri = config.tracking.uri or f"sqlite:///{root / 'mlflow.db'}"
-        if config.tracking.uri is None:
+        tracking = config.tracking
+        named = tracking.uri if tracking.uri_env is None else secret_of(tracking.uri_env, "tracking.uri_env")
+        self.uri = named or f"sqlite:///{root / 'mlflow.db'}"
+        self.shown_uri = tracking_place(self.uri, tracking.uri_env)
+        """The address as everybody may read it."""
+        if named is None:
             root.mkdir(parents=True, exist_ok=True)
         elif urlsplit(self.uri).scheme in ("", "file"):
             raise UserError(
-                f"tracking.uri {self.uri}: MLflow keeps no runs in plain folders; give sqlite:/// or http://"
+                f"tracking.uri {self.shown_uri}: MLflow keeps no runs in plain folders; give sqlite:/// or http://"
             )
         try:
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self.experiment_id = self._experiment(config.tracking.experiment, root)
         except (MlflowException, OSError, ImportError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"tracking.uri {self.uri}: MLflow cannot use it ({reason}); check the address") from None
+            reason = covered(" ".join(str(error).split()))[:200]
+            raise UserError(
+                f"tracking.uri {self.shown_uri}: MLflow cannot use it ({reason}); check the address"
+            ) from None
 
     def _experiment(self, name: str, root: Path) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -144,7 +153,9 @@ class Tracker:
         try:
             self.client.get_run(run_id)
         except MlflowException:
-            raise UserError(f"run {run_id}: not found in {self.uri}; run the pipeline again with --force") from None
+            raise UserError(
+                f"run {run_id}: not found in {self.shown_uri}; run the pipeline again with --force"
+            ) from None
         return TrackedRun(self.client, run_id, owned=False)
 
     def metric_history(self, run_id: str, name: str) -> list[tuple[int, float]]:
@@ -159,11 +170,16 @@ class Tracker:
     def ui_command(self) -> str:
         """The shell command that opens MLflow's pages on these runs."""
         if urlsplit(self.uri).scheme in ("http", "https"):
-            return f"open {self.uri}"
+            return f"open {self.shown_uri}"
         program = Path(sys.prefix) / "bin" / "mlflow"
         if program.is_relative_to(Path.cwd()):
             program = program.relative_to(Path.cwd())
-        return f"{program} ui --backend-store-uri {self.uri}"
+        return f"{program} ui --backend-store-uri {self.shown_uri}"
+
+
+def tracking_place(uri: str, variable: str | None) -> str:
+    """The address as everybody may read it: the variable that holds it, as a shell takes it, or without a password."""
+    return f"${variable}" if variable is not None else covered(uri)
 
 
 @cache

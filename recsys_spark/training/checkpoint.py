@@ -21,6 +21,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from recsys_spark.json_files import read_object
 from recsys_spark.recommenders.bundle import file_sha256
 from recsys_spark.training.tensor_file import read_into, write_tensors
 
@@ -77,7 +78,7 @@ def save_checkpoint(directory: Path, state: Mapping[str, Any], tensors: Mapping[
 def load_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint at `path`, or None where it is missing, half-written or changed."""
     try:
-        sealed = json.loads((path / STATE).read_text(encoding="utf-8"))
+        sealed = read_object(path / STATE)
         state = sealed["state"]
         body = json.dumps(state, sort_keys=True)
         whole = hashlib.sha256(body.encode()).hexdigest() == sealed["sha256"]

@@ -94,7 +94,9 @@ class _Launch:
         function, argument = (train, spec) if self._local else (on_executor(_bring_package(spec)), asdict(spec))
         try:
             if not self._local:
-                self._spark.sparkContext.setJobGroup(spec.launch, "training", interruptOnCancel=True)
+                context = self._spark.sparkContext
+                stage = context.getLocalProperty("spark.job.description")  # this thread's own, taken from its starter
+                context.setJobGroup(spec.launch, f"{stage or 'fit'}: training", interruptOnCancel=True)
             TorchDistributor(
                 num_processes=spec.num_processes, local_mode=self._local, use_gpu=spec.use_gpu and not self._local
             ).run(function, argument)

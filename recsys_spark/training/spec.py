@@ -61,6 +61,10 @@ class TrainSpec:
     """Path of the file of the items' content, where the composition reads it."""
     content_version: str = ""
     """What the content file was made from, so that no checkpoint of other content is resumed."""
+    start: str | None = None
+    """Path of the file of the parameters that training starts from; None draws all of them."""
+    start_version: str = ""
+    """sha256 of that file, so that no checkpoint of another start is resumed."""
     code_version: str = ""
     """What the code was, so that no checkpoint of other code is resumed."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -95,7 +99,7 @@ class TrainSpec:
         Not of paths and devices, nor of the number of processes where gradients are summed at every step.
         """
         values = asdict(self)
-        places = ["dataset", "content", "work", "use_gpu", "checkpoint_seconds", "cache_dir", "launch"]
+        places = ["dataset", "content", "start", "work", "use_gpu", "checkpoint_seconds", "cache_dir", "launch"]
         places += ["threads", "stop_file"]
         for place in (*places, *(["num_processes"] if self.sync == "every_step" else [])):
             del values[place]

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from recsys_spark.json_files import parsed_object
+
 DTYPES = {
     torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16",
     torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
@@ -48,23 +50,35 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 def read_into(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Fill the tensors from those of the same names in the file, without a second copy on the CPU.
 
-    Raises ValueError where the file has no tensor of a name, or one of another shape or type.
+    Raises ValueError where the file has no tensor of a name, or one of another shape or type. What the header claims
+    is believed only as far as the file reaches: memory is that of the given tensors.
     """
     with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
-        if length > LONGEST_HEADER:
+        if length > min(LONGEST_HEADER, size - 8):
             raise ValueError(f"{path} is no safetensors file")
-        header = json.loads(file.read(length))
+        header = parsed_object(file.read(length), str(path))
         for name, tensor in tensors.items():
-            found = header.get(name)
-            if found is None or (found["dtype"], found["shape"]) != (DTYPES[tensor.dtype], list(tensor.shape)):
+            start = _start(header.get(name), tensor, size - 8 - length)
+            if start is None:
                 raise ValueError(f"{path} has no {name} of the wanted shape")
-            file.seek(8 + length + found["data_offsets"][0])
+            file.seek(8 + length + start)
             direct = tensor.device.type == "cpu" and tensor.is_contiguous()
             target = tensor.detach() if direct else torch.empty(tensor.shape, dtype=tensor.dtype)
             _fill(file, _bytes_of(target))
             if not direct:
                 tensor.detach().copy_(target)
+
+
+def _start(found: object, tensor: Tensor, size: int) -> int | None:
+    """Where in the data the tensor's bytes begin; None where the header's entry is of another one, or of none."""
+    match found:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
+            wanted = (DTYPES[tensor.dtype], list(tensor.shape), tensor.numel() * tensor.element_size())
+            return start if (dtype, shape, end - start) == wanted and 0 <= start <= end <= size else None
+        case _:
+            return None
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

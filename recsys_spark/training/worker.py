@@ -33,6 +33,7 @@ from recsys_spark.training.spec import TrainSpec
 from recsys_spark.training.staging import LocalFiles
 from recsys_spark.training.steps import SEQUENCE_COLUMNS, StepMaker, mixed_seed
 from recsys_spark.training.validation import VALID_COLUMNS, mean_ndcg
+from recsys_spark.training.warm_start import read_parameters, take_over
 
 VALID_K = 10
 VALID_BLOCK_BYTES = 64 * 2**20
@@ -291,10 +292,11 @@ class _Point:
 
 
 def build_model(spec: TrainSpec, counts_I: Tensor, device: torch.device) -> ComposedModel:
-    """The model as training begins: drawn once, into the memory where it stays."""
+    """The model as training begins: drawn once, into the memory where it stays; a start is put over what was drawn."""
     model = deferred_init(ComposedModel, spec.composition, spec.precision)
     materialize_module(model, torch.Generator().manual_seed(spec.seed))
     model.item_bias.start_from_counts(counts_I)
+    content = None
     if spec.content is not None:
         from recsys_spark.models.content import Content
 
@@ -302,6 +304,9 @@ def build_model(spec: TrainSpec, counts_I: Tensor, device: torch.device) -> Comp
         model.start_from_content(content)
         if spec.id_start == "histories":
             model.start_ids_from_histories(content)
+    if spec.start is not None:
+        take_over(model, read_parameters(Path(spec.start), spec.start_version))
+    if content is not None:
         model.attach(content)
     return model.to(device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ class Cluster:
     master: str
     python: Path
     """A Python with everything that the package depends on, but without the package."""
+    workers: tuple[int, ...]
+    """Process groups of the workers: a worker's executors and their processes are in its group."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,16 +56,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         master_command = ["master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
         running.enter_context(daemon(folder / "master", *master_command))
         wait_for(folder, page, workers=0)
+        workers = []
         for number in range(WORKERS):
             home = folder / f"worker{number}"
             size = ("--cores", "1", "--memory", "2g", "--webui-port", "0", "--work-dir", str(home / "work"))
-            running.enter_context(daemon(home, "worker.Worker", "--host", "127.0.0.1", *size, master))
+            workers.append(running.enter_context(daemon(home, "worker.Worker", "--host", "127.0.0.1", *size, master)))
         wait_for(folder, page, workers=WORKERS)
-        yield Cluster(master, bare_python(folder / "bare"))
+        yield Cluster(master, bare_python(folder / "bare"), tuple(workers))
+    for work in folder.glob("worker*/work"):  # every executor that ever was has left its unpacked archives
+        shutil.rmtree(work)
 
 
 @contextmanager
-def daemon(home: Path, name: str, *arguments: str) -> Iterator[None]:
+def daemon(home: Path, name: str, *arguments: str) -> Iterator[int]:
     """A daemon of Spark in a folder and a process group of its own; it and its executors end with the block."""
     home.mkdir()
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SPARK_CONF_DIR")}
@@ -73,7 +79,7 @@ def daemon(home: Path, name: str, *arguments: str) -> Iterator[None]:
             command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        yield
+        yield process.pid
     finally:
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from recsys_spark.config import load_config
+from recsys_spark.online.opening import open_configured
 from recsys_spark.tables.pointer import latest_commit
-from tests.e2e.conftest import ROOT, Shop, read, run_job
+from tests.e2e.conftest import ROOT, Finished, Shop, read, run_job
 from tests.page import ELSEWHERE, Page
 from tests.shop import DAYS, START, item, purchases, write_purchases
 
@@ -168,11 +169,31 @@ def _lists(outputs: dict[str, str]) -> dict[tuple[str, str, str], list[tuple[int
     return {key: sorted(rows) for key, rows in lists.items()}
 
 
-def test_nothing_runs_again_when_nothing_changed(shop: Shop) -> None:
-    again = run_job("run_pipeline", shop.config)
+@pytest.fixture(scope="module")
+def again(shop: Shop) -> Finished:
+    """The same job once more, which this time loads the online store."""
+    return run_job("run_pipeline", shop.config, "--set", "online.publish=true")
+
+
+def test_nothing_runs_again_when_nothing_changed(shop: Shop, again: Finished) -> None:
     assert again.code == 0, again.stderr[-4000:]
     assert {stage["status"] for stage in again.line["stages"].values()} == {"skipped"}
     assert again.line["outputs"] == shop.result.line["outputs"]
+
+
+def test_the_job_loads_the_online_store_with_what_it_published(shop: Shop, again: Finished) -> None:
+    assert again.line["online"] == {"publication": 1, "new": True, "users": 60}
+    lists = defaultdict(list)
+    for row in shop.table("recommendations").to_pylist():
+        lists[row["user_id"]].append((row["rank"], row["item_id"], row["score"], row["reason"]))
+    store = open_configured(load_config([str(shop.config)], []))
+    states = store.users(list(lists))
+    store.close()
+    for user, state in states.items():
+        assert state.list is not None
+        assert [(row.rank, row.item_id, row.score, row.reason) for row in state.list.rows] == sorted(lists[user])
+        assert state.events == sum(row[0] == user for row in purchases()), user
+    assert len(states) == 60
 
 
 def test_tables_show_prints_the_path_of_the_newest_version(shop: Shop) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys_spark.errors import UserError
+from recsys_spark.json_files import read_object
 
 SETTINGS, ITEMS, FORMAT = "rules.json", "rules.safetensors", 1
 TEXT = "text"
@@ -141,13 +142,16 @@ class ListRules:
     def load(cls, directory: Path) -> ListRules:
         """Read both files, whose hashes the caller has checked. Raises UserError where they are of another format."""
         try:
-            plain = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+            plain = read_object(directory / SETTINGS)
             tensors = load_file(directory / ITEMS)
         except (OSError, ValueError, SafetensorError):
             raise UserError(f"model {directory}: {SETTINGS} or {ITEMS} is not readable; fuse again") from None
         if plain.pop("format", None) != FORMAT:
             raise UserError(f"model {directory}: {SETTINGS} is of another format; fuse again")
-        return _whole(plain, tensors)
+        try:
+            return _whole(plain, tensors)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            raise UserError(f"model {directory}: {SETTINGS} and {ITEMS} do not fit; fuse again") from None
 
 
 def _parts(rules: ListRules) -> tuple[dict[str, Any], dict[str, Tensor]]:

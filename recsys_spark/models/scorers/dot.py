@@ -32,6 +32,10 @@ class Dot(nn.Module):
         """Scores [B, I] of two sides."""
         return users_BD @ items_ID.T
 
+    def laid_out(self, items_ID: Tensor) -> Tensor:
+        """The item side as `matrix` reads it: as it is."""
+        return items_ID
+
     def pairs(self, users_BD: Tensor, items_BKD: Tensor) -> Tensor:
         """Scores [B, K] of each user with its own items."""
         return torch.einsum("bd,bkd->bk", users_BD, items_BKD)

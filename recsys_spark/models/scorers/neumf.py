@@ -57,6 +57,10 @@ class NeuMF(nn.Module):
         product_IH, perceptron_IH = items_ID.split(self.half, dim=-1)
         return torch.cat((product_IH, self.item_layer(perceptron_IH)), dim=-1)
 
+    def laid_out(self, items_ID: Tensor) -> Tensor:
+        """The item side as `matrix` reads it: with one layer unit by unit, so a unit's numbers stand together."""
+        return items_ID if self.hidden else items_ID.T.contiguous().T
+
     def pairs(self, users_BD: Tensor, items_BKD: Tensor) -> Tensor:
         """Scores [B, K] of each user with its own items."""
         user_product, user_hidden = users_BD.split(self.half, dim=-1)

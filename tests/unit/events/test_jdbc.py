@@ -123,7 +123,7 @@ def test_what_is_wrong_with_a_database_is_one_line_without_the_password(
     monkeypatch.setenv("SHOP_PASSWORD", "open-sesame")
     assert "the database refuses the user" in told(source(server.url))
     monkeypatch.delenv("SHOP_PASSWORD")
-    assert "the environment variable SHOP_PASSWORD (password_env) is not set" in told(source(server.url))
+    assert "password_env: the environment variable SHOP_PASSWORD is not set" in told(source(server.url))
 
 
 @needs_postgres

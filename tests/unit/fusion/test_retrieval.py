@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from recsys_spark.fusion.retrieval import Proposals
@@ -34,6 +35,24 @@ def test_of_equals_the_lower_code_is_the_candidate() -> None:
     proposals = Proposals(2, NOBODY, 5)
     proposals.add(torch.ones(2, 5), EVERYBODY, None)
     assert proposals.union().items_BC.tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("silent", [None, 0.0])
+def test_however_many_were_seen_the_best_unseen_are_candidates(silent: float | None) -> None:
+    draw = torch.Generator().manual_seed(3)
+    scores = torch.randint(0, 9, (40, 60), generator=draw).float()  # many equals
+    seen = torch.rand(40, 60, generator=draw) < torch.linspace(0, 1, 40)[:, None]
+    can = torch.arange(40) % 5 > 0
+    depth = 7
+    proposals = Proposals(depth, tuple(torch.nonzero(seen, as_tuple=True)), 60)  # type: ignore[arg-type]
+    proposals.add(scores * can[:, None], can, silent)
+    found = proposals.union()
+    for user in range(40):
+        ranked = sorted(range(60), key=lambda item: (-float(scores[user, item]), item))
+        unseen = [item for item in ranked if not seen[user, item]]
+        wanted = {item for item in (*ranked[:depth], *unseen[:depth]) if silent is None or scores[user, item] != silent}
+        own = found.items_BC[user][found.present_BC[user]].tolist()
+        assert own == sorted(wanted if can[user] else ())
 
 
 def test_items_are_found_among_the_candidates_and_the_padding_is_none() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from recsys_spark.fusion import stacked
 from recsys_spark.fusion.blend import Resources, blend
 from recsys_spark.fusion.blended import Blend
 from recsys_spark.fusion.candidates import Candidates
@@ -103,6 +104,14 @@ class Planted:
 @pytest.fixture(scope="module")
 def planted() -> Planted:
     return Planted()
+
+
+def test_scores_that_are_kept_are_those_that_are_asked_for(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = planted.features(planted.batch, 5)
+    monkeypatch.setattr(stacked, "KEPT_BYTES", 0)
+    asked = planted.features(planted.batch, 5)
+    assert torch.equal(kept.retrieved.items_BC, asked.retrieved.items_BC)
+    torch.testing.assert_close(kept.features_NF, asked.features_NF, equal_nan=True)
 
 
 SETTINGS = StackSettings(num_trees=30, learning_rate=0.3, num_leaves=8, min_rows_in_leaf=10, folds=2, l2=1.0)

@@ -141,6 +141,19 @@ class StoreContract:
         published.commit(BatchCommit(2, 1, [UserUpdate("anna", (), a_list(events=3, source="stream"))]))
         assert published.users(["anna"])["anna"].vectors == {}, "they were those of the list before"
 
+    def test_a_micro_batch_may_be_of_any_size(self, published: OnlineStore) -> None:
+        ids = [f"e{n}" for n in range(1200)]
+        made = [UserUpdate(f"u{n}", (stored(event(one)),), a_list(events=1, source="stream")) for n, one in enumerate(ids)]
+        counts = {f"item {n}": (1.0, float(n)) for n in range(1700)}
+        refused = [f"r{n}" for n in range(3100)]
+        published.accept([event(one, user=f"u{n}") for n, one in enumerate(refused)])
+        assert published.commit(BatchCommit(0, 1, made, counts, b"learned", [*ids, *refused]))
+        found = published.users(["u0", "u999", "u1000", "u1199", "u3099"])
+        assert [(state.events, state.stale) for state in found.values()] == [(1, False)] * 4
+        assert published.counts() == counts
+        assert published.committed([*ids, *refused]) == {*ids, *refused}
+        assert published.parameters() == (1, b"learned")
+
     def test_streams_count_their_batches_apart(self, published: OnlineStore) -> None:
         assert published.commit(BatchCommit(0, 1, stream="a"))
         assert published.commit(BatchCommit(0, 1, stream="b"))
@@ -265,6 +278,14 @@ class StoreContract:
         assert published.expire(AS_OF + 32 * DAY) == 2
         assert set(published.users(["anna", "ben", "new", "late"])) == {"late"}
         assert published.accept([event("e1")]) == [True], "its id is forgotten with its user"
+
+    def test_many_go_and_many_stay(self, store: OnlineStore, clock: Clock) -> None:
+        names = [f"u{n:04d}" for n in range(1400)]
+        clock.now = AS_OF + DAY
+        store.publish(publication(1, made_at=AS_OF + 40 * DAY), [a_user(name) for name in names[::2]])
+        store.commit(BatchCommit(0, 1, [UserUpdate(name, (stored(event(f"e {name}")),)) for name in names]))
+        assert store.expire(AS_OF + 40 * DAY) == 700
+        assert sorted(store.users(names)) == names[::2]
 
     def test_a_new_publication_keeps_its_users_and_forgets_old_events_that_it_could_hold(
         self, published: OnlineStore, clock: Clock

@@ -14,7 +14,8 @@ from recsys_spark.errors import UserError
 from recsys_spark.online import publishing
 from recsys_spark.online.__main__ import main
 from recsys_spark.online.live_model import LiveModel
-from recsys_spark.online.store import ListRow, StoredEvent
+from recsys_spark.online.sqlite_store import SqliteStore
+from recsys_spark.online.store import ListRow, Publication, StoredEvent, StoreError
 from recsys_spark.pipeline.online import publish_online
 from recsys_spark.pipeline.runner import Runner
 from recsys_spark.recommenders.bundle import MANIFEST, file_sha256
@@ -173,10 +174,21 @@ def test_a_job_tells_what_became_of_its_lists(shop: Shop) -> None:
     assert publish_online(runner) == {"online": {"publication": 1, "new": False, "users": 0}}
 
 
-def test_a_job_whose_store_cannot_be_reached_says_so_in_one_line(shop: Shop, tmp_path: Path) -> None:
+def test_a_job_whose_store_cannot_be_opened_says_so_in_one_line(shop: Shop, tmp_path: Path) -> None:
     shop.lists()
     online = {"store": f"unix://{tmp_path}/no-server"}
     config = Config.model_validate({**shop.config.model_dump(), "online": online})
     runner = cast(Runner, SimpleNamespace(config=config, workspace=shop.workspace, tracker=NoRegistry()))
     with pytest.raises(UserError, match=r"published, run python -m recsys_spark\.online publish later"):
+        publish_online(runner)
+
+
+def test_a_store_that_is_lost_on_the_way_is_a_fault(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(self: SqliteStore, publication: Publication, users: object) -> None:
+        raise StoreError("online store: the connection broke")
+
+    shop.lists()
+    monkeypatch.setattr(SqliteStore, "publish", lost)
+    runner = cast(Runner, SimpleNamespace(config=shop.config, workspace=shop.workspace, tracker=NoRegistry()))
+    with pytest.raises(StoreError, match=r"broke; the tables are published, run python -m recsys_spark\.online publish"):
         publish_online(runner)

@@ -10,7 +10,7 @@ import pytest
 from recsys_spark.errors import UserError
 from recsys_spark.online.opening import open_store
 from recsys_spark.online.redis_store import RedisStore
-from recsys_spark.online.store import StoreError
+from recsys_spark.online.store import BatchCommit, StoreError
 from tests import redis_server
 from tests.unit.online.states import a_user, publication
 from tests.unit.online.store_contract import Opener, StoreContract
@@ -51,6 +51,12 @@ class TestRedis(StoreContract):
         assert isinstance(store, RedisStore)
         keys = {key.decode().removeprefix(store._prefix) for key in store._client.scan_iter(f"{store._prefix}*")}
         assert keys == {"serving", "models", "generations", "members:2", "user:2:w"}
+
+    def test_a_commit_has_fewer_arguments_than_a_server_takes(self, opened: Opener) -> None:
+        store = opened()
+        store.publish(publication(1), [a_user()])
+        assert store.commit(BatchCommit(0, 1, accepted=[f"e{n}" for n in range(1_100_000)]))
+        assert store.batches() == (0,)
 
     def test_a_wrong_password_is_told_without_it(self, server: redis_server.Server) -> None:
         with pytest.raises(StoreError) as told:

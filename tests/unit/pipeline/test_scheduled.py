@@ -67,6 +67,15 @@ def test_a_fault_is_tried_again_and_every_attempt_has_its_row(tmp_path: Path) ->
     ]
 
 
+def test_a_view_that_cannot_be_made_leaves_a_done_job_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(runner: Runner, commit: object) -> None:
+        raise UserError("the metastore refused a view")
+
+    monkeypatch.setattr(Runner, "replace_views", refused)
+    assert scheduled(tmp_path, nothing, schedule={"retries": 2}).run().run_id == "run"
+    assert rows(tmp_path, "attempt", "status", "error") == [(1, "done", None)]
+
+
 def test_after_the_last_attempt_the_fault_is_the_jobs(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="second"):
         scheduled(tmp_path, failing(RuntimeError("first"), RuntimeError("second")), schedule={"retries": 1}).run()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,14 +17,20 @@ from starlette.testclient import TestClient
 
 from recsys_spark.config import Config
 from recsys_spark.config.streaming import Stream
+from recsys_spark.errors import UserError
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.online.events import LiveEvent, parse_event
-from recsys_spark.online.store import StoredList, UserState
+from recsys_spark.online.live_model import LiveModel
+from recsys_spark.online.opening import open_configured
+from recsys_spark.online.store import Publication, StoredList, UserState
+from recsys_spark.serving.answers import Answers, Parts
 from recsys_spark.serving.batching import ListMaker
 from recsys_spark.serving.caching import AnswerCache
+from recsys_spark.serving.champion import Champion, Champions
 from recsys_spark.serving.errors import OverloadedError
 from recsys_spark.serving.event_files import EventFiles
 from recsys_spark.serving.messages import EventType
+from recsys_spark.serving.metrics import Metrics
 from tests.unit.serving.service import names, publication, publish, wait_for, write_model
 
 NOBODY = "/v1/users/nobody/recommendations"
@@ -60,6 +68,54 @@ def test_a_damaged_model_does_not_take_over(client: TestClient, config: Config, 
         time.sleep(0.01)
     assert names(client.get(NOBODY)) == ["dates", "cheese", "bread"]
     assert client.get("/ready").json() == {"status": "ready", "model": "recsys-fused-first", "publication": 1}
+
+
+def test_a_model_that_cannot_be_loaded_is_let_alone_for_a_while_and_another_one_is_not(
+    config: Config, tmp_path: Path
+) -> None:
+    now, tried = [0.0], []
+    store = open_configured(config)
+
+    def load(published: Publication) -> LiveModel:
+        tried.append((published.number, now[0]))
+        if published.number == 1:
+            raise UserError("damaged")
+        return LiveModel.load(published)
+
+    champions = Champions(store, 5.0, load, lambda: now[0])
+    for second in range(100):
+        now[0] = float(second)
+        with contextlib.suppress(UserError):
+            assert champions.newer() is None
+    assert tried == [(1, 0.0), (1, 10.0), (1, 30.0), (1, 70.0)]
+    publish(config, publication(write_model(tmp_path / "second"), number=2))
+    found = champions.newer()
+    assert found is not None
+    assert (found.publication.number, tried[-1]) == (2, (2, 99.0))
+    store.close()
+
+
+def test_an_answer_is_as_long_as_the_publication_that_made_it(config: Config, model: Path) -> None:
+    store = open_configured(config)
+    told = store.publication()
+    assert told is not None
+    first = Champion(LiveModel.load(told), 0, 1)
+    second = Champion(LiveModel.load(replace(told, number=2, k=1)), 0, 2)
+
+    class Switching:
+        """Another publication comes while the list is made."""
+
+        async def make(self, champion: Champion, state: UserState, k: int) -> StoredList:
+            answers.switch(second)
+            return champion.live.lists([state], k)[0]
+
+    parts = Parts(store, Champions(store, 5.0), Switching(), ThreadPoolExecutor(1), None, Metrics())  # type: ignore[arg-type]
+    answers = Answers(config.serving, parts)
+    answers.switch(first)
+    assert len(asyncio.run(answers.for_user("ben", None)).items) == 3
+    assert len(asyncio.run(answers.for_user("ben", None)).items) == 1
+    parts.pool.shutdown()
+    store.close()
 
 
 def test_numbers_count_requests_lists_and_events(client: TestClient) -> None:

@@ -1,0 +1,1 @@
+"""What is watched: drift, bias and anomalies of a day, judged and told."""

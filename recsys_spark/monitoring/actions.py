@@ -1,0 +1,99 @@
+"""What follows from alerts: publication is held up until somebody says otherwise, or the champion before comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from recsys_spark.config.alerting import EVERY, OnAlert
+from recsys_spark.errors import UserError
+from recsys_spark.monitoring.finding import Finding
+from recsys_spark.monitoring.ledger import Action, acknowledged, append, read_actions, standing
+from recsys_spark.tables.workspace import Workspace
+
+GO_ON = "jobs/monitor.py --acknowledge NAME --comment TEXT"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done about the findings of a day."""
+
+    rows: tuple[Action, ...] = ()
+    """New rows `held` and `released`."""
+    standing: tuple[Action, ...] = ()
+    """What holds up publication once they are written."""
+    roll_back: Finding | None = None
+    """The alert for which the champion before is wanted back."""
+
+
+def plan(
+    day: date, findings: Sequence[Finding], before: Sequence[Action], on_alert: OnAlert, run_id: str | None = None
+) -> Plan:
+    """What follows from the findings of `day`, given all rows of the ledger so far.
+
+    An alert that somebody acknowledged does not hold up publication a second time, however often its day is monitored.
+    """
+    alerts = [finding for finding in findings if finding.status == "alert"]
+    blocking = {
+        (day, finding.measure.key, finding.measure.subject): finding.sentence
+        for finding in alerts
+        if _named(finding, on_alert.block_publication)
+    }
+    held = {row.about for row in standing(before)}
+    known = held | acknowledged(before)
+    rows = [
+        Action("held", *about, sentence, run_id=run_id) for about, sentence in blocking.items() if about not in known
+    ]
+    rows += [
+        Action("released", *about, run_id=run_id) for about in sorted(held) if about[0] == day and about not in blocking
+    ]
+    wanted = next((finding for finding in alerts if _named(finding, on_alert.roll_back)), None)
+    return Plan(tuple(rows), tuple(standing([*before, *rows])), wanted)
+
+
+def check_publication(workspace: Workspace) -> None:
+    """Raises UserError where an alert holds up publication: which one, and how to go on."""
+    held = standing(read_actions(workspace))
+    if held:
+        raise UserError(f"publication is held up by {named(held)}; nothing was published. {how_to_go_on(held)}")
+
+
+def named(held: Sequence[Action]) -> str:
+    """The first alert with its sentence, and how many more there are."""
+    first, more = held[0], len(held) - 1
+    others = f", and by {more} more ({', '.join(dict.fromkeys(row.kind for row in held[1:]))})" if more else ""
+    return f"the alert {first.kind} of {first.day} ({first.sentence}){others}"
+
+
+def how_to_go_on(held: Sequence[Action]) -> str:
+    """What lets publication go on."""
+    days = sorted({row.day for row in held})
+    again = f"monitor {'its day' if len(days) == 1 else 'their days'} again (jobs/monitor.py --date {days[0]})"
+    return f"Mend what is wrong and {again}, or let it pass: {GO_ON}"
+
+
+def acknowledge(workspace: Workspace, person: str, comment: str, day: date | None = None) -> list[Action]:
+    """Let publication go on in spite of the alerts that hold it up, by default those of all days; returns their rows.
+
+    The caller holds the lock of the workspace. Raises UserError where nothing holds it up.
+    """
+    held = [row for row in standing(read_actions(workspace)) if day in (None, row.day)]
+    if not held:
+        of_day = f" of {day}" if day else ""
+        raise UserError(f"--acknowledge: no alert{of_day} holds up publication; nothing was changed")
+    rows = [
+        Action("acknowledged", *row.about, row.sentence, person=person, comment=comment, run_id=row.run_id)
+        for row in held
+    ]
+    append(workspace, rows)
+    return rows
+
+
+def roll_back_mark(day: date) -> str:
+    """What the comment of a roll back for an alert of this day begins with, so that there is one a day at most."""
+    return f"alert of {day}: "
+
+
+def _named(finding: Finding, kinds: Collection[str]) -> bool:
+    return EVERY in kinds or finding.measure.key in kinds

@@ -1,0 +1,212 @@
+"""Telling people of alerts: the log always, a webhook and an e-mail where they are configured; one message a run.
+
+Nothing here fails a job: what could not be delivered is logged and recorded, and the next run of the day tries again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from recsys_spark.config.alerting import Email, Notify
+from recsys_spark.monitoring.delivery import DeliveryError, deliver
+from recsys_spark.monitoring.finding import STATUSES, Finding, Status
+from recsys_spark.monitoring.ledger import Action
+from recsys_spark.monitoring.mail import Login, message, send
+from recsys_spark.monitoring.webhook import post
+
+log = logging.getLogger("recsys_spark")
+
+MOST = 20
+"""Findings that a message tells; the page has all."""
+LEVELS = {"warn": logging.WARNING, "alert": logging.ERROR}
+WORDS = {"alert": ("alert", "alerts"), "warn": ("warning", "warnings")}
+WEBHOOK, EMAIL = "webhook", "email"
+
+
+@dataclass(frozen=True)
+class News:
+    """What is to be told of a day."""
+
+    day: date
+    findings: Sequence[Finding]
+    """All of the day."""
+    done: Sequence[str]
+    """What was done about them, a sentence each."""
+    workspace: str
+    """Its name, by which people tell shops apart."""
+    page: Path | None
+    run_id: str
+
+    def told(self, at_least: Status) -> list[Finding]:
+        """The findings that make a message, alerts first; where there are none, no message is due."""
+        order = STATUSES.index
+        bad = [finding for finding in self.findings if order(finding.status) >= order(at_least)]
+        if not bad:
+            return []
+        rest = [finding for finding in self.findings if finding.status != "ok"]
+        return sorted(rest, key=lambda finding: -order(finding.status))
+
+    def digest(self, at_least: Status) -> str:
+        """What tells one message on this day from another: which findings there are, not their numbers.
+
+        That of no findings is empty.
+        """
+        told = self.told(at_least)
+        if not told:
+            return ""
+        names = sorted((one.measure.key, one.measure.subject, one.status) for one in told)
+        return hashlib.sha256(json.dumps([self.day.isoformat(), names]).encode()).hexdigest()[:16]
+
+    def subject(self, at_least: Status) -> str:
+        """One line."""
+        told = self.told(at_least)
+        return f"[{self.workspace}] {counted(told) if told else 'all is well again'} on {self.day}"
+
+    def text(self, at_least: Status) -> str:
+        """The message: the findings, what was done about them, where to look."""
+        told = self.told(at_least)
+        lines = [f"{WORDS[one.status][0].upper()} {one.measure.key}: {one.sentence}" for one in told[:MOST]]
+        if len(told) > MOST:
+            lines.append(f"... and {len(told) - MOST} more: see the page.")
+        if not told:
+            lines = [f"{self.day} was monitored again, and what was told of it before is no more."]
+        where = [f"Page: {self.page}"] if self.page else []
+        return "\n".join([*lines, *self.done, *where, f"MLflow run: {self.run_id}"])
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """`2 alerts, 1 warning`; `all is well` of none."""
+    parts = []
+    for status, (one, many) in WORDS.items():
+        number = sum(finding.status == status for finding in findings)
+        parts += [f"{number} {one if number == 1 else many}"] if number else []
+    return ", ".join(parts) or "all is well"
+
+
+def write_log(findings: Sequence[Finding]) -> None:
+    """A line for each warning and alert."""
+    for finding in findings:
+        if finding.status != "ok":
+            log.log(LEVELS[finding.status], "%s %s: %s", finding.status, finding.measure.key, finding.sentence)
+
+
+def tell(
+    news: News, notify: Notify, before: Sequence[Action], environment: Mapping[str, str] = os.environ
+) -> list[Action]:
+    """Send what is due by each configured way; returns a row for each message that was sent or could not be.
+
+    A way by which the newest message on this day said the same is passed over. Where all is well, nothing is sent,
+    unless something else was told of the day before.
+    """
+    at_least, digest = notify.at_least, news.digest(notify.at_least)
+    for variable in _variables(notify):
+        if not environment.get(variable, "").strip():
+            log.warning("monitor: the environment variable %s is not set: nobody would be told of an alert", variable)
+    rows = []
+    for name, way in _ways(news, notify, environment).items():
+        if digest == _last(before, news.day, name):
+            log.info("monitor: %s: nothing new to tell of %s", name, news.day)
+            continue
+        problem = _problem(way, notify)
+        if problem is None:
+            log.info("monitor: %s: sent: %s", name, news.subject(at_least))
+        else:
+            log.warning("monitor: %s: the message on %s was not sent: %s", name, news.day, problem)
+        rows.append(
+            Action("not_sent" if problem else "sent", news.day, "", name, digest, comment=problem, run_id=news.run_id)
+        )
+    return rows
+
+
+def _last(before: Sequence[Action], day: date, name: str) -> str:
+    """The digest of the newest message that was sent."""
+    found = [row.sentence for row in before if row.action == "sent" and row.day == day and row.subject == name]
+    return found[-1] if found else ""
+
+
+def _problem(way: Callable[[], None], notify: Notify) -> str | None:
+    """Why a message could not be sent; None where it was."""
+    try:
+        deliver(way, notify.tries, notify.pause_seconds)
+    except DeliveryError as error:
+        return str(error)
+    except Exception as error:  # a monitor that fails tells nobody; the error's text may hold a secret
+        return type(error).__name__
+    return None
+
+
+def _ways(news: News, notify: Notify, environment: Mapping[str, str]) -> dict[str, Callable[[], None]]:
+    ways: dict[str, Callable[[], None]] = {}
+    if notify.webhook_url_env:
+        ways[WEBHOOK] = lambda: _by_webhook(news, notify, environment)
+    if notify.email:
+        server = notify.email
+        ways[EMAIL] = lambda: _by_email(news, notify, server, environment)
+    return ways
+
+
+def _by_webhook(news: News, notify: Notify, environment: Mapping[str, str]) -> None:
+    url = _secret(notify.webhook_url_env or "", environment)
+    body = json.dumps(payload(news, notify.at_least), allow_nan=False).encode()
+    post(url, body, _name(news, notify), notify.timeout_seconds)
+
+
+def _by_email(news: News, notify: Notify, server: Email, environment: Mapping[str, str]) -> None:
+    login = None
+    if server.user_env and server.password_env:
+        login = Login(_secret(server.user_env, environment), _secret(server.password_env, environment))
+    mail = message(server, news.subject(notify.at_least), news.text(notify.at_least), _name(news, notify))
+    send(server, mail, login, notify.timeout_seconds)
+
+
+def payload(news: News, at_least: Status) -> dict[str, Any]:
+    """The webhook's JSON; `text` is for people, and no title of an item is markup of their chat program."""
+    told = news.told(at_least)
+    text = escape(f"{news.subject(at_least)}\n{news.text(at_least)}", quote=False)
+    return {
+        "text": text,
+        "source": "recsys_spark",
+        "workspace": news.workspace,
+        "day": news.day.isoformat(),
+        "status": told[0].status if told else "ok",
+        "findings": [_plain(finding) for finding in told[:MOST]],
+        "done": list(news.done),
+        "page": str(news.page) if news.page else None,
+        "run_id": news.run_id,
+    }
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    measure = finding.measure
+    numbers = {"value": measure.value, "reference": measure.reference}
+    finite = {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
+    said = {"status": finding.status, "kind": measure.key, "subject": measure.subject, "sentence": finding.sentence}
+    return {**said, **finite}
+
+
+def _name(news: News, notify: Notify) -> str:
+    """The same for every try of one message, and another one for another run."""
+    return f"{news.day}.{news.digest(notify.at_least) or 'well'}.{news.run_id[:12]}"
+
+
+def _variables(notify: Notify) -> list[str]:
+    server = notify.email
+    names = (notify.webhook_url_env, server and server.user_env, server and server.password_env)
+    return [name for name in names if name]
+
+
+def _secret(variable: str, environment: Mapping[str, str]) -> str:
+    value = environment.get(variable, "").strip()
+    if not value:
+        raise DeliveryError(f"the environment variable {variable} is not set", again=False)
+    return value

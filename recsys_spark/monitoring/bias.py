@@ -1,0 +1,63 @@
+"""Measures of bias: whom and what the live lists favour, against what their users bought that day.
+
+Of items: exposure against relevance, by age, popularity, category and brand. Of users: accuracy by activity. The
+definitions are those of `monitoring.answered`, the segments those of the evaluation report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from recsys_spark.monitoring.answered import Answered, Part, answered
+from recsys_spark.monitoring.context import MonitorContext
+from recsys_spark.monitoring.finding import Group, Measure
+from recsys_spark.monitoring.strata import DIMENSIONS
+from recsys_spark.monitoring.usual import against_usual
+
+GROUP: Group = "bias"
+RATIOS = {"exposure_gap": "exposure_gap_ratio", "segment_ndcg": "segment_ratio"}
+
+
+def measure_bias(context: MonitorContext) -> list[Measure]:
+    """Exposure against relevance in each dimension of items, and accuracy by activity of users."""
+    found = context.once("answered", lambda: answered(context))
+    if isinstance(found, str):
+        return context.without(GROUP, found)
+    return against_usual(context, [*_of_items(context, found), *_of_users(context, found)], RATIOS)
+
+
+def _of_items(context: MonitorContext, found: Answered) -> Iterator[Measure]:
+    def of(name: str, subject: str, value: float, detail: str) -> Measure:
+        rows = found.overall.users
+        return Measure(day=context.day, group=GROUP, name=name, subject=subject, value=value, rows=rows, detail=detail)
+
+    for dimension in DIMENSIONS:
+        spread = found.spreads.get(dimension)
+        if spread is None:
+            continue
+        yield of("exposure_gap", dimension, spread.gap, f"{spread.worst.name}, {_shares(spread.worst)}")
+        for part in spread.parts:
+            yield of("over_exposure", f"{dimension}: {part.name}", _times(part), _shares(part))
+
+
+def _times(part: Part) -> float:
+    return part.exposure / part.relevance if part.relevance else math.inf
+
+
+def _shares(part: Part) -> str:
+    return f"{100 * part.exposure:.3g} % of places, {100 * part.relevance:.3g} % of purchases"
+
+
+def _of_users(context: MonitorContext, found: Answered) -> Iterator[Measure]:
+    for segment, accuracy in found.by_activity.items():
+        if accuracy.users:
+            yield Measure(
+                day=context.day,
+                group=GROUP,
+                name="segment_ndcg",
+                subject=segment,
+                value=accuracy.ndcg,
+                rows=accuracy.users,
+                detail=f"at {found.k}",
+            )

@@ -1,0 +1,101 @@
+"""How far two histograms over the same bins are apart: PSI, Jensen-Shannon distance and Kolmogorov-Smirnov statistic.
+
+Histograms are counts [B]. A side without any count is no distribution: distances from it are None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.float64]
+PSEUDO = 0.5
+"""Added to each bin of both sides before PSI, in which an empty bin would be infinite (Jeffreys' prior)."""
+
+
+def psi(counts: Counts, reference: Counts) -> float | None:
+    """Population stability index: sum over bins of (p - q) ln(p / q), with PSEUDO added to each bin of both sides.
+
+    It is Kullback and Leibler's symmetric divergence J (1951). By custom (Siddiqi, Credit Risk Scorecards, 2006) less
+    than 0.1 is no change and more than 0.25 is a large one, over about ten bins. Of two samples of n and m from the
+    same distribution over B bins it is about (B - 1)(1/n + 1/m).
+    """
+    if not counts.sum() or not reference.sum():
+        return None
+    p, q = _shares(counts + PSEUDO), _shares(reference + PSEUDO)
+    return float(np.sum((p - q) * np.log(p / q)))
+
+
+def jensen_shannon(counts: Counts, reference: Counts) -> float | None:
+    """Jensen-Shannon distance: the square root of the divergence in bits, from 0 (the same) to 1 (nothing in common).
+
+    With m = (p + q) / 2 the divergence is the mean of KL(p, m) and KL(q, m) (Lin, 1991); its root is a metric (Endres
+    and Schindelin, 2003).
+    """
+    if not counts.sum() or not reference.sum():
+        return None
+    p, q = _shares(counts), _shares(reference)
+    middle = (p + q) / 2
+    divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+    return float(np.sqrt(min(max(divergence, 0.0), 1.0)))
+
+
+def kolmogorov_smirnov(counts: Counts, reference: Counts) -> float | None:
+    """Largest difference of the two cumulative distributions, bins in rising order, from 0 to 1 (Smirnov, 1939).
+
+    Taken at the bins' edges, it is at most that of the values themselves.
+    """
+    if not counts.sum() or not reference.sum():
+        return None
+    return float(np.max(np.abs(np.cumsum(_shares(counts)) - np.cumsum(_shares(reference)))))
+
+
+def deciles(reference: Counts, parts: int = 10) -> npt.NDArray[np.int64]:
+    """[B]: for each fine bin, in rising order, the number of the coarse one that it falls into: 0, 1, ...
+
+    A coarse bin is closed as soon as it holds a `parts`-th of what the ones before it left, so that there are at most
+    `parts`, of about equal counts of the reference; a last one without any is joined to the one before.
+    """
+    total, bins = float(reference.sum()), np.zeros(len(reference), dtype=np.int64)
+    number, held, left = 0, 0.0, total
+    for place, count in enumerate(reference):
+        bins[place] = number
+        held += float(count)
+        if held and held >= left / max(parts - number, 1):
+            number, left, held = number + 1, left - held, 0.0
+    if number and not held:
+        bins[bins == number] = number - 1
+    return bins
+
+
+def coarse(counts: Counts, bins: npt.NDArray[np.int64]) -> Counts:
+    """Counts [B] of fine bins added up into those that `bins` [B] names."""
+    return np.bincount(bins, weights=counts, minlength=int(bins.max(initial=-1)) + 1).astype(np.float64)
+
+
+def histograms(sides: Sequence[Mapping[int, int]]) -> list[Counts]:
+    """Counts by bin number as histograms over the same bins: those of all sides, in rising order."""
+    bins = sorted({number for side in sides for number in side})
+    return [np.array([side.get(number, 0) for number in bins], dtype=np.float64) for side in sides]
+
+
+def aligned(counts: Mapping[str, int], reference: Mapping[str, int]) -> tuple[Counts, Counts]:
+    """Two counts by name as histograms over the names of both, in rising order of the names."""
+    names = sorted(set(counts) | set(reference))
+    return _of(counts, names), _of(reference, names)
+
+
+def _of(counts: Mapping[str, int], names: Sequence[str]) -> Counts:
+    return np.array([counts.get(name, 0) for name in names], dtype=np.float64)
+
+
+def _shares(counts: Counts) -> Counts:
+    return np.asarray(counts / counts.sum(), dtype=np.float64)
+
+
+def _relative_entropy(p: Counts, q: Counts) -> float:
+    """KL(p, q) in bits, where q is positive wherever p is."""
+    some = p > 0
+    return float(np.sum(p[some] * np.log2(p[some] / q[some])))

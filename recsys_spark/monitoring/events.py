@@ -1,0 +1,160 @@
+"""Measures of the day's events: volume, mix, missing values, prices, who makes them, and what is gone.
+
+A day is compared with the reference window, the days before it, which are taken to be as complete as it is (see
+`MonitorContext.events`). Shares rest on the window's events together, tops on the median of its days.
+"""
+
+from __future__ import annotations
+
+import statistics
+from datetime import date, timedelta
+
+from recsys_spark.monitoring.arrivals import arrivals
+from recsys_spark.monitoring.context import MonitorContext, Window
+from recsys_spark.monitoring.distances import aligned, jensen_shannon
+from recsys_spark.monitoring.finding import Group, Measure
+from recsys_spark.monitoring.item_changes import OTHER, UNKNOWN, ItemChanges, item_changes
+from recsys_spark.monitoring.kinds import KINDS
+from recsys_spark.monitoring.profile import NULL, Profile, measured_profile
+
+GROUP: Group = "events"
+NULLABLE = ("price", "quantity", "order_id")
+LEAST_EXPECTED = KINDS["events.category_left"].least_rows
+WEEKDAYS = 2
+"""Days of the same weekday from which their median is what is usual; of fewer, that of all days is."""
+
+
+def measure_events(context: MonitorContext) -> list[Measure]:
+    """All measures of events."""
+    if context.clean is None:
+        return context.without(GROUP, "there is no clean_events")
+    profile, changes = measured_profile(context), item_changes(context)
+    return [
+        volume(context, profile),
+        *mix(context, profile),
+        *nulls(context, profile),
+        *arrivals(context),
+        *prices(context, changes),
+        *tops(context, profile),
+        *categories(context, changes),
+    ]
+
+
+def volume(context: MonitorContext, profile: Profile) -> Measure:
+    """Events of the day against the median of the same weekday in the reference window.
+
+    Days without any event count as such, from the first day that has one.
+    """
+    volumes = profile.volumes()
+    events = volumes.get(context.day, 0)
+    days = [context.day - timedelta(days=back) for back in range(1, context.reference.days + 1)]
+    known = [day for day in days if volumes and day >= min(volumes)]
+    alike = [day for day in known if day.weekday() == context.day.weekday()]
+    chosen = alike if len(alike) >= WEEKDAYS else known
+    if not chosen:
+        return _measure(context, "volume_ratio", None, detail="no day before it has events")
+    usual = statistics.median(volumes.get(day, 0) for day in chosen)
+    ratio = events / usual if usual else (float("inf") if events else None)
+    rows = round(max(usual, events))
+    return _measure(context, "volume_ratio", ratio, usual, rows, detail=f"{events:,}")
+
+
+def mix(context: MonitorContext, profile: Profile) -> list[Measure]:
+    """Jensen-Shannon distance of the event types' shares."""
+    now, before = profile.of("event_type", context.today), profile.of("event_type", context.reference)
+    distance = jensen_shannon(*aligned(now, before))
+    if distance is None:
+        return []
+    events, earlier = sum(now.values()), sum(before.values())
+    moves = {name: now.get(name, 0) / events - before.get(name, 0) / earlier for name in sorted({*now, *before})}
+    most = max(moves, key=lambda name: abs(moves[name]))
+    said = f"{most} {before.get(most, 0) / earlier:.1%} to {now.get(most, 0) / events:.1%}"
+    return [_measure(context, "type_mix", distance, rows=events, detail=said)]
+
+
+def nulls(context: MonitorContext, profile: Profile) -> list[Measure]:
+    """Share of events without a value, less that of the days before; of columns that had one at all."""
+    found = []
+    for name in NULLABLE:
+        now, before = profile.of(name, context.today), profile.of(name, context.reference)
+        events, earlier = sum(now.values()), sum(before.values())
+        if not events or not earlier:
+            continue
+        share, usual = now.get(NULL, 0) / events, before.get(NULL, 0) / earlier
+        found.append(_measure(context, "null_rise", share - usual, usual, events, name, f"{share:.1%}"))
+    return found
+
+
+def prices(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
+    """What the same items cost against the days before: the median, and how many jumped."""
+    told = changes.prices
+    if not told.items:
+        return []
+    return [
+        _measure(context, "price_level", told.ratio, 1.0, told.items),
+        _measure(context, "price_jumps", told.jumped, rows=told.items),
+    ]
+
+
+def tops(context: MonitorContext, profile: Profile) -> list[Measure]:
+    """The share of the busiest item and of the busiest user, against the median of the same share by day."""
+    volumes = profile.volumes()
+    found = []
+    for entity in ("item", "user"):
+        by_day = profile.tops.get(entity, {})
+        top = by_day.get(context.day)
+        before = [by_day[day].events / volumes[day] for day in by_day if _inside(context.reference, day)]
+        if top is None or not before:
+            continue
+        events, usual = volumes[context.day], statistics.median(before)
+        share = top.events / events
+        said = f"{top.name} has {top.events:,} of {events:,} events ({share:.1%})"
+        found.append(_measure(context, f"top_{entity}", share / usual, usual, events, detail=said))
+    return found
+
+
+def categories(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
+    """The categories that lost most: their share of the day's events against that of the days before.
+
+    `rows` are the events that their usual share of the day's would be: where these are too few to be judged, a category
+    is left out. `monitoring.top_items` of the others are kept.
+    """
+    whole = changes.whole
+    if not whole.day or not whole.reference:
+        return []
+    found = []
+    for name, events in changes.values.get("category", {}).items():
+        usual = events.reference / whole.reference
+        expected = usual * whole.day
+        if name in (OTHER, UNKNOWN) or expected < LEAST_EXPECTED:
+            continue
+        found.append(
+            _measure(context, "category_left", events.day / expected, usual, round(expected), name, f"{events.day:,}")
+        )
+    found.sort(key=lambda measure: (measure.value, -(measure.rows or 0), measure.subject))
+    return found[: context.config.monitoring.top_items]
+
+
+def _inside(window: Window, day: date) -> bool:
+    return window.first <= day < window.last
+
+
+def _measure(
+    context: MonitorContext,
+    name: str,
+    value: float | None,
+    reference: float | None = None,
+    rows: int | None = None,
+    subject: str = "",
+    detail: str = "",
+) -> Measure:
+    return Measure(
+        day=context.day,
+        group=GROUP,
+        name=name,
+        subject=subject,
+        value=value,
+        reference=reference,
+        rows=rows,
+        detail=detail,
+    )

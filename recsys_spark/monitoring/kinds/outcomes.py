@@ -1,0 +1,95 @@
+"""Kinds of measures of outcomes: see `monitoring/outcomes.py`, which measures them."""
+
+from __future__ import annotations
+
+from recsys_spark.monitoring.kinds.kind import Kind
+
+_LOOK = "see what else changed that day (events, lists), and compare the newest model with the one before"
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        group="outcomes",
+        name="ndcg",
+        title="NDCG of the live lists",
+        sentence="{value} ({detail}) over {rows} users who bought something that day",
+        look=_LOOK,
+        bad="low",
+    ),
+    Kind(
+        group="outcomes",
+        name="ndcg_ratio",
+        title="NDCG of the live lists, against usual",
+        sentence="NDCG ({detail}) is {value} what is usual ({reference}), over {rows} users",
+        look=_LOOK,
+        bad="low",
+        warn=0.7,
+        alert=0.5,
+        least_rows=100,
+        form="times",
+    ),
+    Kind(
+        group="outcomes",
+        name="hit_rate",
+        title="Hit rate of the live lists",
+        sentence="{value} of {rows} users bought something off their list ({detail})",
+        look=_LOOK,
+        bad="low",
+        form="share",
+    ),
+    Kind(
+        group="outcomes",
+        name="hit_rate_ratio",
+        title="Hit rate of the live lists, against usual",
+        sentence="the hit rate ({detail}) is {value} what is usual ({reference}), over {rows} users",
+        look=_LOOK,
+        bad="low",
+        warn=0.7,
+        alert=0.5,
+        least_rows=100,
+        form="times",
+        reference_form="share",
+    ),
+    Kind(
+        group="outcomes",
+        name="served_share",
+        title="Buyers who had a list",
+        sentence="{value} of {rows} users who bought that day had a list before",
+        look="see how many are new, and the log of fuse_recommendations",
+        bad="low",
+        form="share",
+    ),
+    Kind(
+        group="outcomes",
+        name="served_ratio",
+        title="Buyers who had a list, against usual",
+        sentence="the share of buyers who had a list is {value} what is usual ({reference}), of {rows} buyers",
+        look="see whether user ids are spelled as before, and the log of fuse_recommendations",
+        bad="low",
+        warn=0.9,
+        alert=0.7,
+        least_rows=50,
+        form="times",
+        reference_form="share",
+    ),
+    Kind(
+        group="outcomes",
+        name="explored_click_through",
+        title="Click-through of explored items",
+        sentence="{value} of the items shown by lot were met by their user that day ({detail})",
+        look="see rules.exploration and rules.new_items: what is new is not liked",
+        bad="low",
+        form="share",
+    ),
+    Kind(
+        group="outcomes",
+        name="explored_ratio",
+        title="Click-through of explored items, against usual",
+        sentence="it is {value} what is usual ({reference}; {detail})",
+        look="see rules.exploration and rules.new_items: what is new is not liked",
+        bad="low",
+        warn=0.5,
+        least_rows=1000,
+        form="times",
+        reference_form="share",
+    ),
+)

@@ -1,0 +1,55 @@
+"""A night without training: the model that serves makes its lists from the newest histories, and nothing is fitted.
+
+Its parameters, weights and settings stay as they were registered; business rules are those of the day.
+"""
+
+from __future__ import annotations
+
+from recsys_spark.config import Config
+from recsys_spark.monitoring.actions import check_publication
+from recsys_spark.pipeline.fuse import publish_lists
+from recsys_spark.pipeline.list_rules import and_rule_files
+from recsys_spark.pipeline.serving import MODEL_NAME, lists_key, standing_content, standing_model
+from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
+from recsys_spark.pipeline.stages import STAGES
+
+PUBLISHING, FEATURES = "fuse_recommendations", "fit_features"
+
+
+def kept_stages(config: Config) -> dict[str, Stage]:
+    """What follows build_datasets on such a night, in order: features only where business rules read them."""
+    described = {FEATURES: STAGES[FEATURES]} if config.rules.on else {}
+    publishing = Stage(
+        name=PUBLISHING,
+        upstream=("build_features", "build_datasets", *described),
+        config_keys=("fusion", "rules", "scoring", "cleaning.item_ids", "seed"),
+        run=run,
+        follows=and_rule_files(standing_content),
+    )
+    return {**described, PUBLISHING: publishing}
+
+
+def run(context: StageContext) -> StageResult:
+    """Publish table recommendations of the model that serves; nothing is registered.
+
+    Raises UserError where there is no such model, or an alert holds publication up.
+    """
+    config = context.config
+    check_publication(context.workspace)
+    serving = standing_model(context)
+    metrics = publish_lists(context, serving)
+    return StageResult(
+        metrics=metrics,
+        facts={
+            "model": MODEL_NAME,
+            "model_version": serving.content,
+            "lists_key": lists_key(context, serving),
+            "served": serving.alias,
+            "served_version": serving.version,
+            "served_model_version": serving.content,
+            "lists_run_id": context.run_id,
+            "k": config.fusion.k,
+            "repeats": config.fusion.repeats,
+            "kept": True,
+        },
+    )
