@@ -6,6 +6,8 @@ CONFIG ?= conf/demo.yaml
 WORKSPACE ?=
 # Further arguments of pytest, such as ARGS="-k cleaning".
 ARGS ?=
+# OSV's export of advisories for PyPI, a zip: the audit then asks no network.
+ADVISORIES ?=
 # Extras of pyproject.toml that the packed environment has too.
 EXTRAS ?=
 # Processes that share the tests, file by file in the order of their names; WORKERS=0 runs them in one, as a debugger wants it.
@@ -18,7 +20,7 @@ OVERRIDES := $(if $(WORKSPACE),--set workspace=$(WORKSPACE))
 WITH_JAVA = export JAVA_HOME="$$(scripts/ensure_java.sh)" && test -n "$$JAVA_HOME" &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo summary serve test test-all test-extra lint format docs dist clean
+.PHONY: help setup java demo summary serve test test-all test-extra lint format docs dist audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +79,11 @@ docs: $(STAMP)  ## write docs/configuration.md, docs/tables.md, conf/base.yaml a
 dist: $(STAMP)  ## make what a cluster is sent: dist/recsys_spark.zip and dist/environment.tar.gz (EXTRAS="text redis": with these)
 	$(BIN)/python scripts/build_zip.py dist/recsys_spark.zip
 	$(BIN)/python scripts/build_environment.py dist/environment.tar.gz --extras $(EXTRAS)
+
+audit: $(STAMP)  ## write dist/sbom.cdx.json and list known vulnerabilities (ADVISORIES=file: without a network)
+	$(BIN)/python scripts/build_sbom.py dist/sbom.cdx.json
+	@$(if $(ADVISORIES),,$(BIN)/python -m pip install --disable-pip-version-check -q -e ".[audit]" -c constraints.txt)
+	$(BIN)/python scripts/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 clean:  ## remove caches and built files (the environment and the workspace stay)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse metastore_db derby.log

@@ -184,8 +184,8 @@ def _settings(config: Config, app_name: str, given: Mapping[str, str], submitted
     settings = {key: value for key, value in defaults.items() if key not in given} | REQUIRED
     if config.spark.master:
         settings["spark.master"] = config.spark.master
-    if config.spark.conf_env:  # covered whatever they are called
-        named = [re.escape(key) for key in sorted(config.spark.conf_env)]
+    if config.spark.conf_env:  # covered whatever they are called; Hadoop knows its own without the prefix
+        named = [re.escape(key.removeprefix("spark.hadoop.")) for key in sorted(config.spark.conf_env)]
         settings[REDACTED] = "|".join([settings.get(REDACTED) or given[REDACTED], *named])
     name = given.get("spark.app.name", "")
     if not name or name.endswith(".py") or name == "pyspark-shell":  # what spark-submit says where nobody named it

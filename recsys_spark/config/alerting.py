@@ -7,23 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from recsys_spark.config.allowed import Variable
 from recsys_spark.config.section import Section
 from recsys_spark.monitoring.kinds import KINDS
 
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 EVERY = "*"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Port = Annotated[int, Field(gt=0, lt=65536)]
 Tries = Annotated[int, Field(gt=0, le=10)]
 Seconds = Annotated[float, Field(gt=0, le=120)]
-
-
-def _variable(name: str | None) -> str | None:
-    if name is not None and not VARIABLE.fullmatch(name):
-        # What was given may be the secret itself: it is not repeated.
-        raise ValueError("must be the name of an environment variable, such as RECSYS_WEBHOOK_URL, not the secret")
-    return name
 
 
 class Email(Section):
@@ -39,9 +32,9 @@ class Email(Section):
     """The address that it comes from."""
     to: Annotated[tuple[str, ...], Field(min_length=1)]
     """The addresses that it goes to."""
-    user_env: str | None = None
+    user_env: Variable | None = None
     """The environment variable that holds the user's name, where the server wants one."""
-    password_env: str | None = None
+    password_env: Variable | None = None
     """The environment variable that holds the password, which stands nowhere else."""
 
     @field_validator("sender", "to")
@@ -51,11 +44,6 @@ class Email(Section):
             if not ADDRESS.fullmatch(address):
                 raise ValueError(f"{address!r} is not an address like shop@example.org")
         return value
-
-    @field_validator("user_env", "password_env")
-    @classmethod
-    def _by_name(cls, name: str | None) -> str | None:
-        return _variable(name)
 
     @model_validator(mode="after")
     def _safe(self) -> Email:
@@ -71,7 +59,7 @@ class Notify(Section):
 
     at_least: Literal["warn", "alert"] = "alert"
     """Findings of which status make a message go out; it then tells warnings too."""
-    webhook_url_env: str | None = None
+    webhook_url_env: Variable | None = None
     """The environment variable that holds the URL to which the message is posted as JSON (its `text` is what chat
     programs show); the URL stands nowhere else."""
     email: Email | None = None
@@ -82,11 +70,6 @@ class Notify(Section):
     """How often delivery is tried: after a time-out, a refused connection, or a server's fault, not after a refusal."""
     pause_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     """The pause before the second try; it doubles from one to the next."""
-
-    @field_validator("webhook_url_env")
-    @classmethod
-    def _by_name(cls, name: str | None) -> str | None:
-        return _variable(name)
 
 
 class OnAlert(Section):

@@ -34,6 +34,8 @@ TRACKERS = words(
     "sqlite http https databricks uc postgresql mysql mssql postgresql+psycopg2 postgresql+psycopg "
     "mysql+pymysql mysql+mysqldb mssql+pyodbc mssql+pymssql"
 )
+KEYS_IN_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*:.*@")
+"""`s3a://key:secret@bucket`; a secret may hold a slash."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 PART = r"(?:[^\W\d][\w$#]*|`[^`/\\\x00-\x1f]+`|\"[^\"\x00-\x1f]+\"|\[[^\]\[\x00-\x1f]+\])"
 TABLE = re.compile(rf"{PART}(?:\.{PART}){{0,3}}")
@@ -70,7 +72,7 @@ def local_path(path: str) -> str:
 def _plain_path(path: str) -> str:
     if not path or CONTROL.search(path):
         raise ValueError("is empty, or holds a character that no path has")
-    if holds_secret(path):
+    if KEYS_IN_PATH.match(path):
         raise ValueError("holds a password; give the store's keys to Spark by spark.conf_env")
     climbed = False
     for part in unquote(SCHEME.sub("", path)).split("/"):

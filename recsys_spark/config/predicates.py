@@ -15,7 +15,7 @@ from recsys_spark.config.allowed import words
 
 FUNCTIONS = words(
     # texts
-    "ascii bit_length btrim char char_length character_length charindex chr concat concat_ws contains elt endswith "
+    "ascii bit_length btrim char char_length character_length chr concat concat_ws contains elt endswith "
     "find_in_set format_number format_string initcap instr lcase left len length levenshtein locate lower lpad ltrim "
     "octet_length overlay position regexp regexp_count regexp_extract regexp_extract_all regexp_instr regexp_like "
     "regexp_replace regexp_substr repeat replace reverse right rlike rpad rtrim soundex space split split_part "
@@ -31,10 +31,10 @@ FUNCTIONS = words(
     "datepart day dayname dayofmonth dayofweek dayofyear extract from_unixtime from_utc_timestamp hour last_day "
     "make_date make_timestamp minute month monthname months_between next_day quarter second timestamp timestamp_micros "
     "timestamp_millis timestamp_seconds to_date to_timestamp to_unix_timestamp to_utc_timestamp trunc try_to_timestamp "
-    "unix_date unix_micros unix_millis unix_seconds weekday weekofyear year timestampadd timestampdiff "
+    "unix_date unix_micros unix_millis unix_seconds weekday weekofyear year "
     # what is missing, types, lists and JSON
     "coalesce if iff ifnull isnotnull isnull nullif nullifzero nvl nvl2 zeroifnull bigint binary boolean cast decimal "
-    "double float int integer smallint string tinyint try_cast try_to_number to_number typeof varchar array "
+    "double float int smallint string tinyint try_cast try_to_number to_number typeof array "
     "array_contains array_distinct array_join array_max array_min array_position array_remove array_size "
     "arrays_overlap "
     "cardinality element_at exists filter forall get get_json_object json_array_length map_contains_key map_keys "
@@ -44,7 +44,8 @@ FUNCTIONS = words(
 """Functions that may be called, in small letters."""
 BEFORE_BRACKETS = words(
     "and or not in like ilike rlike regexp between is when then else case all any some as distinct div "
-    "escape interval from for both leading trailing null true false end on by"
+    "escape interval from for both leading trailing null true false end on by "
+    "varchar timestampadd timestampdiff"
 )
 """Words that may stand before a bracket and are no functions."""
 NEVER = words(

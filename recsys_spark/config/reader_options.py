@@ -104,8 +104,9 @@ def jdbc_url(url: str) -> None:
 
 def jdbc_options(options: Mapping[str, str]) -> None:
     """Refuse options that would be more in a statement than the name or the number that they should be."""
-    plain = {name.lower(): value for name, value in options.items()}
-    jdbc_url(plain["url"])
-    for name, shape in JDBC_SHAPES.items():
-        if name in plain and not shape.fullmatch(plain[name]):
-            raise ValueError(f"options.{name} {plain[name]!r} is not what it may be; see docs/configuration.md")
+    for name, value in options.items():
+        shape = JDBC_SHAPES.get(name.lower())
+        if name.lower() == "url":
+            jdbc_url(value)
+        elif shape is not None and not shape.fullmatch(value):
+            raise ValueError(f"options.{name} {value!r} is not what it may be; write a plain name or number")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
 from recsys_spark.monitoring.kinds import KINDS
@@ -45,6 +45,12 @@ class Retraining(Section):
         return bool(self.drift) or any(
             limit is not None for limit in (self.max_age_days, self.lost_accuracy, self.new_items_share)
         )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Retraining:
+        if self.max_age_days is not None and self.max_age_days < self.min_age_days:
+            raise ValueError(f"max_age_days must be at least min_age_days ({self.min_age_days:g})")
+        return self
 
     @field_validator("drift")
     @classmethod

@@ -113,7 +113,7 @@ class Files(Section):
         for name in ("dbtable", "query"):
             if name in options:
                 raise ValueError(f"options.{name} is not used; path names the table")
-        jdbc_options(options)
+        jdbc_options(self.options)
 
     def _check_columns(self, known: tuple[str, ...], required: tuple[str, ...]) -> None:
         unknown = sorted(set(self.columns) - set(known))

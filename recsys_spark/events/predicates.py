@@ -88,7 +88,7 @@ def _compares(node: Any) -> bool:
 
 
 def _fault(frame: DataFrame, predicate: str) -> str | None:
-    """Why a predicate is more than a condition on a row, by Spark's own parser; `config.predicates` says what may be."""
+    """Why a predicate is more than a condition on a row, by Spark's own parser; see `config.predicates`."""
     columns = {column.lower() for column in frame.columns}
     jvm: Any = frame.sparkSession._jsparkSession
     waiting = [jvm.sessionState().sqlParser().parseExpression(predicate)]

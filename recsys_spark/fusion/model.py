@@ -276,13 +276,18 @@ class FusedModel:
 
 
 def _check_parts(manifest: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-    """Raise ValueError, KeyError or TypeError where a part is missing, or has a name that leads out of the directory."""
+    """Raise ValueError, KeyError or TypeError where a part is missing, or its name leads out of the directory."""
     for name in (*manifest["components"], *manifest["files"], *content["order"]):
         if not PLAIN_NAME.fullmatch(name):
             raise ValueError(f"{name} is no name of a part")
-    for part in ("settings", "event_weights"):
-        content[part].items()
-    if not content["order"] or not isinstance(content["target_events"], list) or "default_repeats" not in content:
+    for part in (manifest["files"], manifest["components"], content["settings"], content["event_weights"]):
+        part.items()
+    if (
+        FUSION not in manifest["files"]
+        or not content["order"]
+        or not isinstance(content["target_events"], list)
+        or "default_repeats" not in content
+    ):
         raise ValueError("a part is missing")
 
 

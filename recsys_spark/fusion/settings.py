@@ -125,7 +125,7 @@ def write_settings(directory: Path, settings: Mapping[Repeats, FusionSettings]) 
 
 def read_settings(directory: Path) -> dict[Repeats, FusionSettings]:
     """Read back what `write_settings` wrote."""
-    content = read_object(directory / SETTINGS)
+    content: dict[Any, Any] = read_object(directory / SETTINGS)
     return {repeats: FusionSettings.from_json(entry, directory) for repeats, entry in content.items()}
 
 

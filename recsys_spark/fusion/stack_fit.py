@@ -36,6 +36,8 @@ class StackSettings:
     feature_share: float = 0.7
     """Share of the features that each tree may use."""
     l2: float = 10.0
+    bags: int = 1
+    """Boosters of different seeds whose trees are added up."""
     folds: int = 4
     """Parts of the users in the cross-validation."""
 
@@ -46,8 +48,9 @@ class FittedStack:
 
     trees: Trees
     num_trees: int
+    """Of each bag."""
     held_out: npt.NDArray[np.float64]
-    """[U] NDCG@K of each user's ranking at each moment, by trees that never saw him."""
+    """[U] NDCG@K of each user's ranking at each moment, by trees that never saw him, of one bag."""
     importance: dict[str, float]
     """Share of each feature in the gain of all splits."""
 
@@ -73,10 +76,10 @@ def fit_stack(table: RankingTable, k: int, settings: StackSettings, seed: int) -
             )
             curves[place, own] = table.ndcg(scores, k)[own]
     best = int(np.argmax(curves[:, _at_start(table)].mean(axis=1)))
-    booster = _train(table, labelled, k, settings, seed, steps[best])
-    gain = booster.feature_importance("gain")
+    boosters = [_train(table, labelled, k, settings, seed + bag, steps[best]) for bag in range(settings.bags)]
+    gain = np.sum([booster.feature_importance("gain") for booster in boosters], axis=0)
     importance = dict(zip(table.names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
-    return FittedStack(Trees(booster.model_to_string()), steps[best], curves[best], importance)
+    return FittedStack(Trees.added_up(boosters), steps[best], curves[best], importance)
 
 
 def _at_start(table: RankingTable) -> npt.NDArray[np.bool_]:

@@ -22,6 +22,8 @@ GROUP = 32
 """Items of a group, fewer where there would not be twice as many groups as places in the list."""
 MANY = 16
 """Rows with more than this many times K candidates are not sorted but selected from as a whole."""
+FEW = 4
+"""So many rows cost mostly the calls, and are taken one by one with the fewest."""
 CELLS_AT_ONCE = 1 << 21
 """Cells of rows with ties that are looked at at a time."""
 LARGEST = 0x7FFFFFFF
@@ -31,6 +33,8 @@ LARGEST = 0x7FFFFFFF
 def stable_topk(scores_BI: Tensor, k: int) -> Tensor:
     """Codes [B, K] of the K best scores, best first; ties go to the lower code. -inf is a score, NaN is not allowed."""
     k = min(k, scores_BI.shape[1])
+    if len(scores_BI) <= FEW and scores_BI.shape[1] > WIDE * k > 0:
+        return _of_few(scores_BI, k)
     narrow = scores_BI.shape[1] <= WIDE * k or not len(scores_BI)
     return _of_narrow(scores_BI, k) if narrow else _of_wide(scores_BI, k)
 
@@ -54,6 +58,22 @@ def _of_narrow(scores_BI: Tensor, k: int) -> Tensor:
     above_B = (values_BK > values_BK[:, -1:]).sum(dim=1)
     _fill(scores_BI, values_BK[:, -1:], above_B, codes_BK, tied)
     return codes_BK
+
+
+def _of_few(scores_BI: Tensor, k: int) -> Tensor:
+    """By a bound, row by row: the K-th largest of the groups' maxima."""
+    items = scores_BI.shape[1]
+    size = min(GROUP, items // (2 * k))
+    codes_BK = np.empty((len(scores_BI), k), dtype=np.int64)
+    for codes_K, scores_I in zip(codes_BK, scores_BI.numpy(), strict=True):
+        maxima_G = scores_I[: items // size * size].reshape(-1, size).max(axis=1)
+        bound = np.partition(maxima_G, len(maxima_G) - k)[len(maxima_G) - k]
+        above = np.flatnonzero(scores_I > bound)
+        best = above[np.argsort(-scores_I[above], kind="stable")][:k]
+        codes_K[: len(best)] = best
+        if len(best) < k:
+            codes_K[len(best) :] = np.flatnonzero(scores_I == bound)[: k - len(best)]
+    return torch.from_numpy(codes_BK)
 
 
 def _of_wide(scores_BI: Tensor, k: int) -> Tensor:

@@ -20,11 +20,15 @@ from math import factorial
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.sparse import csr_matrix
+from torch import Tensor
 
 MOST_CELLS = 1 << 22
-"""Numbers of the tables, at most: 32 MB."""
+"""Numbers of the table, at most: 16 MB."""
 ROWS_AT_ONCE = 64
+LEAVES_AT_ONCE = 64
+"""Leaves that are summed in single precision, before the sums are added up in double."""
 CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT, MISSING_ZERO, MISSING_NAN = 1, 2, 2, 1, 2
 """LightGBM's bits of a split's `decision_type`."""
 Floats = npt.NDArray[np.float64]
@@ -93,11 +97,9 @@ class ShareTables:
     ways_LS: csr_matrix
     """What each split adds to the number of a leaf's way where a row goes left."""
     first_L: Floats
-    """The number of a leaf's way, in all tables together, of a row that goes right everywhere."""
-    tables: tuple[Floats, ...]
-    """Of each owner that has any, the shares by number."""
-    owners: tuple[int, ...]
-    """Which owner's each table is."""
+    """The number, among the ways of all leaves, of that of a row that goes right everywhere."""
+    table_TG: Tensor
+    """Float32, the shares by number; the last row is of nobody."""
     bias: Floats
     """[G] what belongs to nobody's features: the trees' mean over the training rows, with its owner."""
 
@@ -116,33 +118,34 @@ class ShareTables:
         groups = max(*owner_F, bias_owner) + 1
         if size * groups > MOST_CELLS or not splits:
             return None
-        shares_TG = _tables(leaves, owner_F, groups)
         bias = np.zeros(groups)
         bias[bias_owner] = sum(_mean(tree) for tree in known)
-        entries, first_L = _ways(leaves, len(splits))
-        owners = tuple(np.flatnonzero(shares_TG.any(axis=0)).tolist())
+        ways_LS, first_L = _ways(leaves, len(splits))
         return cls(
             np.array([split.feature for split in splits]),
             np.array([split.threshold for split in splits]),
             np.array([split.nan_left for split in splits]),
-            entries,
+            ways_LS,
             first_L,
-            tuple(np.ascontiguousarray(shares_TG[:, owner]) for owner in owners),
-            owners,
+            torch.from_numpy(np.vstack([_table(leaves, owner_F, groups), np.zeros(groups)])).float(),
             bias,
         )
 
     def shares(self, features_NF: npt.NDArray[np.float32]) -> Floats:
-        """[N, G] what each owner adds to each row's score; they add up to it."""
+        """[N, G] what each owner adds to each row's score; they add up to it, to single precision."""
         found = np.tile(self.bias, (len(features_NF), 1))
+        leaves, nothing = len(self.first_L), len(self.table_TG) - 1
+        portions = -(-leaves // LEAVES_AT_ONCE)
         for start in range(0, len(features_NF), ROWS_AT_ONCE):
             some = slice(start, start + ROWS_AT_ONCE)
-            values_nS = features_NF[some, self.feature_S].astype(np.float64)
-            left_nS = (values_nS <= self.threshold_S) | (np.isnan(values_nS) & self.nan_left_S)
-            ways_Ln = self.ways_LS @ np.ascontiguousarray(left_nS.T, dtype=np.float64)
-            place_Ln = (ways_Ln + self.first_L[:, None]).astype(np.int64)
-            for owner, table in zip(self.owners, self.tables, strict=True):
-                found[some, owner] += table[place_Ln].sum(axis=0)
+            values_Sn = features_NF[some].T[self.feature_S].astype(np.float64)
+            left_Sn = (values_Sn <= self.threshold_S[:, None]) | (np.isnan(values_Sn) & self.nan_left_S[:, None])
+            ways_Ln = self.ways_LS @ left_Sn.astype(np.float64) + self.first_L[:, None]
+            ways_nL = np.full((left_Sn.shape[1], portions * LEAVES_AT_ONCE), nothing)
+            ways_nL[:, :leaves] = ways_Ln.T
+            bags = torch.from_numpy(ways_nL.reshape(-1, LEAVES_AT_ONCE))
+            sums = torch.nn.functional.embedding_bag(bags, self.table_TG, mode="sum").double()
+            found[some] += sums.view(len(ways_nL), portions, -1).sum(dim=1).numpy()
         return found
 
 
@@ -219,7 +222,7 @@ def _ways(leaves: Sequence[Leaf], splits: int) -> tuple[csr_matrix, Floats]:
     return csr_matrix(entries, shape=(len(leaves), splits)), np.array(first, dtype=np.float64)
 
 
-def _tables(leaves: Sequence[Leaf], owner_F: Sequence[int], groups: int) -> Floats:
+def _table(leaves: Sequence[Leaf], owner_F: Sequence[int], groups: int) -> Floats:
     """[ways of all leaves, G] the shares, leaf after leaf; leaves with as many features are worked on together."""
     sizes = [1 << len(leaf.steps) for leaf in leaves]
     starts = np.cumsum([0, *sizes])
@@ -240,7 +243,7 @@ def _tables(leaves: Sequence[Leaf], owner_F: Sequence[int], groups: int) -> Floa
 
 
 def _shares_of(leaf: Leaf) -> list[float]:
-    """z of each distinct feature."""
+    """The z of each distinct feature."""
     shares = dict.fromkeys(leaf.features, 1.0)
     for step in leaf.steps:
         shares[step.feature] *= step.share

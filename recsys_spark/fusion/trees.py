@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,6 +28,15 @@ class Trees:
     def __reduce__(self) -> tuple[type[Trees], tuple[str]]:
         """Tasks are sent the text alone."""
         return Trees, (self.text,)
+
+    @classmethod
+    def added_up(cls, boosters: Sequence[Booster]) -> Trees:
+        """The trees of boosters on the same columns, one after the other: scores and contributions are sums."""
+        made = [_blocks(booster.model_to_string()) for booster in boosters]
+        blocks = [f"Tree={number}\n{block}" for number, block in enumerate(block for one in made for block in one[1])]
+        head, _, tail = made[0]
+        sizes = " ".join(str(len(block.encode())) for block in blocks)
+        return cls(re.sub(r"^tree_sizes=.*$", f"tree_sizes={sizes}", head, flags=re.MULTILINE) + "".join(blocks) + tail)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -72,3 +82,9 @@ class Trees:
         from lightgbm import Booster  # here: it takes a second to import, and other fusions do without it
 
         return Booster(model_str=self.text)
+
+
+def _blocks(text: str) -> tuple[str, list[str], str]:
+    """A model's text: what stands before its trees, each tree without its number, and what stands behind."""
+    start, end = text.index("Tree=0\n"), text.index("end of trees")
+    return text[:start], re.split(r"^Tree=\d+\n", text[start:end], flags=re.MULTILINE)[1:], text[end:]

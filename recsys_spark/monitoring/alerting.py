@@ -23,6 +23,7 @@ from recsys_spark.monitoring.finding import STATUSES, Finding, Status
 from recsys_spark.monitoring.ledger import Action
 from recsys_spark.monitoring.mail import Login, message, send
 from recsys_spark.monitoring.webhook import post
+from recsys_spark.redaction import remember
 
 log = logging.getLogger("recsys_spark")
 
@@ -209,4 +210,5 @@ def _secret(variable: str, environment: Mapping[str, str]) -> str:
     value = environment.get(variable, "").strip()
     if not value:
         raise DeliveryError(f"the environment variable {variable} is not set", again=False)
+    remember(value)
     return value

@@ -13,20 +13,22 @@ from pyspark.sql import functions as F
 
 from recsys_spark.monitoring.context import MonitorContext, Window
 from recsys_spark.monitoring.finding import Measure
+from recsys_spark.monitoring.profile import Profile
 
 Delays = dict[date, tuple[int, int]]
 """Day of arrival to (rows, days of delay of all together)."""
 
 
-def arrivals(context: MonitorContext) -> list[Measure]:
+def arrivals(context: MonitorContext, profile: Profile) -> list[Measure]:
     """`arrival_delay`, where days of arrival are known, and `quarantined_rise`."""
     if context.clean is None:
         return []
     window = Window(context.reference.first, context.today.last)
-    delays = {
-        row["arrival_date"]: (row["events"], row["days"])
-        for row in by_arrival(context.events(window, complete=False)).collect()
-    }
+    if context.config.daily:
+        counted = by_arrival(context.events(window, complete=False)).collect()
+        delays = {row["arrival_date"]: (row["events"], row["days"]) for row in counted}
+    else:
+        delays = {day: (events, 0) for day, events in profile.volumes().items()}
     rejects = {
         row["arrival_date"]: row["events"]
         for row in rejected(context.read("quarantine", context.clean), window).collect()

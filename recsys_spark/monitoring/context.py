@@ -28,7 +28,7 @@ from recsys_spark.tables.workspace import Workspace
 log = logging.getLogger("recsys_spark")
 Made = TypeVar("Made")
 
-LISTS, DATASETS = "fuse_recommendations", "build_datasets"
+TRAINED, DATASETS = "train_models", "build_datasets"
 LEAST_DAYS = 7
 """Earlier days from which a median of them says what is usual."""
 
@@ -85,15 +85,15 @@ class MonitorContext:
     def training(self) -> Window | None:
         """The last `monitoring.training_days` days that the models in use learned from; None without datasets.
 
-        Where datasets were built before the day, the published models learned from all events until then. Where only
+        Where models were trained before the day, the published ones learned from all events until then. Where only
         with the day's own events, or later (a day is looked at after the fact), it is compared with what the evaluated
         models learned from, as far as that lies before the day.
         """
-        before = self.commit(DATASETS, self.start)
-        commit = before or self.commit(DATASETS) or self.workspace.latest(DATASETS)
-        if commit is None:
+        trained = self.commit(TRAINED, self.start)
+        datasets = self.commit(DATASETS) or self.workspace.latest(DATASETS)
+        if trained is None and datasets is None:
             return None
-        end = commit.as_of if before is not None else commit.facts["valid_start"]
+        end = trained.as_of if trained is not None else datasets and datasets.facts["valid_start"]
         last = self.day if end is None else min(datetime.fromisoformat(end).date(), self.day)
         return Window(last - timedelta(days=self.config.monitoring.training_days), last)
 
@@ -145,10 +145,11 @@ class MonitorContext:
         """
         commit = self.workspace.require("clean_events")
         paths = _files_of(commit, windows)
+        spark = self.spark  # first of all: a table's schema asks for a session that is there
         schema = TABLES["clean_events"].schema
         if not paths:
-            return self.spark.createDataFrame([], schema)
-        frame = self.spark.read.schema(schema).parquet(*paths)
+            return spark.createDataFrame([], schema)
+        frame = spark.read.schema(schema).parquet(*paths)
         days = [F.col("event_date").between(window.first, window.last - timedelta(days=1)) for window in windows]
         inside = frame.where(reduce(operator.or_, days))
         if commit.as_of is None or not complete:

@@ -55,18 +55,21 @@ def kolmogorov_smirnov(counts: Counts, reference: Counts) -> float | None:
 def deciles(reference: Counts, parts: int = 10) -> npt.NDArray[np.int64]:
     """[B]: for each fine bin, in rising order, the number of the coarse one that it falls into: 0, 1, ...
 
-    A coarse bin is closed as soon as it holds a `parts`-th of what the ones before it left, so that there are at most
-    `parts`, of about equal counts of the reference; a last one without any is joined to the one before.
+    Between the reference's least and largest value there are at most `parts`, of about equal counts of it: one is
+    closed as soon as it holds its part of what the ones before it left. What is below and what is above are two more.
     """
-    total, bins = float(reference.sum()), np.zeros(len(reference), dtype=np.int64)
-    number, held, left = 0, 0.0, total
-    for place, count in enumerate(reference):
+    some = np.flatnonzero(reference)
+    bins = np.zeros(len(reference), dtype=np.int64)
+    if not len(some):
+        return bins
+    number, held, left = int(some[0] > 0), 0.0, float(reference.sum())
+    open_parts = parts
+    for place in range(some[0], some[-1] + 1):
         bins[place] = number
-        held += float(count)
-        if held and held >= left / max(parts - number, 1):
-            number, left, held = number + 1, left - held, 0.0
-    if number and not held:
-        bins[bins == number] = number - 1
+        held += float(reference[place])
+        if held and held >= left / max(open_parts, 1):
+            number, open_parts, left, held = number + 1, open_parts - 1, left - held, 0.0
+    bins[some[-1] + 1 :] = bins[some[-1]] + 1
     return bins
 
 

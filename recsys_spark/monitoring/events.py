@@ -33,7 +33,7 @@ def measure_events(context: MonitorContext) -> list[Measure]:
         volume(context, profile),
         *mix(context, profile),
         *nulls(context, profile),
-        *arrivals(context),
+        *arrivals(context, profile),
         *prices(context, changes),
         *tops(context, profile),
         *categories(context, changes),
@@ -116,8 +116,8 @@ def tops(context: MonitorContext, profile: Profile) -> list[Measure]:
 def categories(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
     """The categories that lost most: their share of the day's events against that of the days before.
 
-    `rows` are the events that their usual share of the day's would be: where these are too few to be judged, a category
-    is left out. `monitoring.top_items` of the others are kept.
+    `rows` are the events that their usual share of the day's would be, and no more than an average day has: where these
+    are too few to be judged, a category is left out. `monitoring.top_items` of the others are kept.
     """
     whole = changes.whole
     if not whole.day or not whole.reference:
@@ -125,7 +125,8 @@ def categories(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
     found = []
     for name, events in changes.values.get("category", {}).items():
         usual = events.reference / whole.reference
-        expected = usual * whole.day
+        # A flood (a robot's) makes all other shares small: no more is to be expected than comes on an average day.
+        expected = min(usual * whole.day, events.reference / context.reference.days)
         if name in (OTHER, UNKNOWN) or expected < LEAST_EXPECTED:
             continue
         found.append(

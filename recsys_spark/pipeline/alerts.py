@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from recsys_spark.errors import UserError
 from recsys_spark.monitoring.actions import Plan, acknowledge, plan, roll_back_mark
 from recsys_spark.monitoring.alerting import News, tell, write_log
-from recsys_spark.monitoring.finding import Finding
+from recsys_spark.monitoring.finding import Finding, Measure
 from recsys_spark.monitoring.ledger import TABLE, Action, append, read_actions
-from recsys_spark.monitoring.live import live_lists
+from recsys_spark.monitoring.live import live_lists, newest_lists
 from recsys_spark.monitoring.measured import read_findings
 from recsys_spark.monitoring.page import PAGE
 from recsys_spark.pipeline.runner import Runner
@@ -79,6 +79,9 @@ def _roll_back(runner: Runner, wanted: Finding | None, run_id: str) -> list[Acti
     if wanted is None:
         return []
     measure = wanted.measure
+    if _done(runner.workspace, measure.day):
+        log.info("monitor: for an alert of %s the champion was rolled back already", measure.day)
+        return []
     about = (measure.day, measure.key, measure.subject, wanted.sentence)
     reason = _not_now(runner.workspace, wanted)
     if reason is None:
@@ -99,19 +102,29 @@ def _roll_back(runner: Runner, wanted: Finding | None, run_id: str) -> list[Acti
     return [Action("rolled_back", *about, person=MONITOR, run_id=run_id)]
 
 
+def _done(workspace: Workspace, day: date) -> bool:
+    """Was the champion rolled back for an alert of this day: the decisions say so, even where a run died after it."""
+    decisions = read_decisions(workspace.latest(STAGE))
+    comments = [row["comment"] or "" for row in decisions if row["action"] == "rolled_back"]
+    return any(comment.startswith(roll_back_mark(day)) for comment in comments)
+
+
 def _not_now(workspace: Workspace, wanted: Finding) -> str | None:
     """Why there is nothing to go back from; None where there is."""
-    mark = roll_back_mark(wanted.measure.day)
-    for row in read_decisions(workspace.latest(STAGE)):
-        if row["action"] == "rolled_back" and (row["comment"] or "").startswith(mark):
-            return f"that was done for {wanted.measure.day} already"
-    day = wanted.measure.day + timedelta(days=0 if wanted.measure.group in ON_THE_DAY else 1)
-    newest, measured = workspace.latest(PUBLISHING), live_lists(workspace, day)
+    newest, measured = workspace.latest(PUBLISHING), _measured_lists(workspace, wanted.measure)
     if newest is None or measured is None:
         return "no lists were published by then"
-    if newest.facts.get("served_model_version") != measured.commit.facts.get("served_model_version"):
+    if newest.facts.get("served_model_version") != measured.facts.get("served_model_version"):
         return "the lists that were monitored are another model's than those that are published now"
     return None
+
+
+def _measured_lists(workspace: Workspace, measure: Measure) -> Commit | None:
+    """The lists that a finding is about."""
+    if measure.group in ON_THE_DAY:
+        live = live_lists(workspace, measure.day)
+        return live.commit if live else None
+    return newest_lists(workspace, datetime.combine(measure.day + timedelta(days=1), time()))
 
 
 def _sentences(planned: Plan, rolled_back: Sequence[Action]) -> list[str]:

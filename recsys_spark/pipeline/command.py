@@ -193,7 +193,8 @@ def _monitor(runner: Runner, arguments: argparse.Namespace) -> Report:
         told = acknowledged(runner, arguments.acknowledge, arguments.comment, arguments.date)
         return Report("", told.pop("outputs"), {}, told)
     outcome, told = monitored(runner)
-    return replace(_report({MONITOR: outcome}), extra=told)
+    report = replace(_report({MONITOR: outcome}), extra=told)
+    return _with_store(runner, report) if told["rolled_back"] else report
 
 
 def _bad(report: Report, worst: str) -> bool:

@@ -163,7 +163,8 @@ def _show(runner: Runner, row: Commit) -> None:
     try:
         runner.replace_views(row)
     except Exception as error:
-        log.warning("the view of job_runs shows the rows before this run's (%s: %s)", type(error).__name__, one_line(str(error)))
+        told = f"{type(error).__name__}: {one_line(str(error))}"
+        log.warning("the view of job_runs shows the rows before this run's (%s)", told)
 
 
 def _tell(attempt: Attempt, workspace: Workspace, commits: Sequence[Commit]) -> None:

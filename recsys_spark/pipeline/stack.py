@@ -2,8 +2,8 @@
 
 The components are those of fit `select`, fitted before the window. Users are looked at from its start and, with
 `fusion.stacked.moments` above 1, from later moments, up to which histories and item columns then go on; with
-`fusion.stacked.own_moments` also just after something that they did themselves, up to which their histories go on alone,
-as when live events extend them. Nothing that the trees see is later than what they predict.
+`fusion.stacked.own_moments` also just after something that they did themselves, up to which their histories go on
+alone, as when live events extend them. Nothing that the trees see is later than what they predict.
 """
 
 from __future__ import annotations

@@ -85,9 +85,7 @@ class NeuralRecommender(Recommender):
 
     def _table(self, affinity: Affinity, batch: UserBatch) -> Tensor:
         """[B, Q] what the histories say of each kind of items, once for a batch."""
-        return batch.once(
-            (self, "table"), lambda: affinity.table(batch.items, batch.ages, batch.users, batch.size)
-        )
+        return batch.once((self, "table"), lambda: affinity.table(batch.items, batch.ages, batch.users, batch.size))
 
     def form(self, batch: UserBatch) -> Form:
         """A product of two sides, where the scorer is one."""

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_spark.errors import UserError
+
 
 class Vocabulary:
     """Codes 0..I-1 of the items that were seen in a fit's folds."""
@@ -22,8 +24,11 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read `vocabulary.parquet`, whose rows are ordered by code."""
-        return cls(pq.read_table(path, columns=["item_id", "title", "item_index"], partitioning=None))
+        """Read `vocabulary.parquet`, whose rows are ordered by code. Raises UserError where it is no such file."""
+        try:
+            return cls(pq.read_table(path, columns=["item_id", "title", "item_index"], partitioning=None))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise UserError(f"{path}: is not readable ({type(error).__name__}); fit the model again") from None
 
     @property
     def size(self) -> int:

@@ -1,22 +1,28 @@
 """Nights of a shop that trains where it must: `python -m tests.e2e.retraining_nights FOLDER`.
 
-The main job, night after night, as its command line runs it; a line of JSON each. Two workspaces share the first two
-nights. In the second one everything from POISONED on is other than it was, and a further champion learns that.
+The main job, night after night, as its command line runs it, and the promotion of the first night's model on the day
+after the second; a line of JSON each. Then the models that are evaluated
+are trained for a later date in two copies of the workspace: `before` as it was before the last night, and `after`, in
+which that night's champion has learned from events after the cut, and everything from POISONED on is other than it was.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
+from recsys_spark.config import load_config
 from recsys_spark.pipeline.command import main
+from recsys_spark.pipeline.runner import Runner
+from recsys_spark.pipeline.stages import STAGES
+from recsys_spark.pipeline.train import part
 from tests.shop import item, purchases, write_purchases
 
-FIRST, KEPT, BETWEEN, LAST = "2024-02-10", "2024-02-11", "2024-02-20", "2024-03-01"
-POISONED = datetime(2024, 2, 17)
-"""Where the valid window of the last night begins: the cut of its `select` fit."""
+FIRST, KEPT, LAST, LATER = "2024-02-10", "2024-02-11", "2024-03-01", "2024-03-08"
+POISONED = datetime(2024, 2, 24)
+"""Where the valid window of LATER begins: the cut of its `select` fit."""
 NEW_ITEMS = [f"NEW-{number}" for number in range(4)]
 """They are sold from the day after the second night."""
 
@@ -61,19 +67,32 @@ spark: {{master: "local[2]", driver_memory: 1g, shuffle_partitions: 2}}
     return config
 
 
-def run(config: Path, day: str, *arguments: str) -> None:
-    code = main("run_pipeline", ["--config", str(config), "--date", day, *arguments])
+def run(config: Path, *arguments: str, job: str = "run_pipeline") -> None:
+    code = main(job, ["--config", str(config), *arguments])
     if code:
         raise SystemExit(code)
 
 
+def train(config: Path, day: str) -> None:
+    """The fit of the network that is evaluated, and what it needs."""
+    runner = Runner(load_config([str(config)], ["evaluation.only=true"]), "nights", date.fromisoformat(day))
+    stages = [STAGES[name] for name in ("clean_events", "build_features", "build_datasets")]
+    try:
+        for stage in (*stages, part("popularity", runner.config), part("gru", runner.config)):
+            runner.run(stage)
+    finally:
+        runner.stop()
+
+
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    true, poisoned = write(root, "true", poisoned=False), write(root, "poisoned", poisoned=True)
-    run(true, FIRST)
-    run(true, KEPT)
-    run(true, KEPT)
-    shutil.copytree(root / "true", root / "poisoned")
-    run(true, LAST)
-    run(poisoned, BETWEEN, "--force")
-    run(poisoned, LAST)
+    config = write(root, "shop", poisoned=False)
+    run(config, "--date", FIRST, "--set", "promotion.auto=false")
+    run(config, "--date", KEPT, "--set", "promotion.auto=false")
+    run(config, "--date", KEPT, "--set", "promotion.auto=false")
+    run(config, job="promote_model")
+    shutil.copytree(root / "shop", root / "before")
+    run(config, "--date", LAST)
+    shutil.copytree(root / "shop", root / "after")
+    for name in ("before", "after"):
+        train(write(root, name, poisoned=name == "after"), LATER)

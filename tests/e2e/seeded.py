@@ -17,7 +17,7 @@ from pathlib import Path
 from recsys_spark.pipeline import command
 
 START = datetime(2024, 1, 1, 8, 0)
-DAYS, USERS, GROUPS, ITEMS_A_GROUP = 70, 140, 4, 12
+DAYS, USERS, GROUPS, ITEMS_A_GROUP = 49, 140, 4, 12
 LAST_DAY = date(2024, 1, 1) + timedelta(days=DAYS - 1)
 ROBOT, ROBOT_ITEM, ROBOT_EVENTS = "C666", "SKU-005", 10_000
 GONE = "group 3"

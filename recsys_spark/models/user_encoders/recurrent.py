@@ -13,6 +13,8 @@ from recsys_spark.models.composition import Composition
 from recsys_spark.models.packed import Rows
 from recsys_spark.models.user_encoders.cells import GRUStates, LSTMStates, last_gru_states
 
+FEW_ROWS = 4
+"""So many rows cost mostly the calls, of which torch's own layer needs the fewest."""
 ROWS_AT_ONCE = 512
 """Rows that are read at once where their last states alone are wanted: these and their gates stay in the cache."""
 
@@ -55,10 +57,15 @@ class RecurrentHistory(nn.Module):
         if self.network.num_layers > 1 or isinstance(self.network, nn.LSTM) or inputs_TD.device.type != "cpu":
             users_PD: Tensor = self.forward(F.embedding(token_P, inputs_TD), rows)
             return users_PD.index_select(0, rows.last_B)
-        [(weight_input, weight_state, bias_input, bias_state)] = self.network.all_weights
-        gates_TG = F.linear(inputs_TD, weight_input, bias_input)
         order_B = rows.lengths_B.argsort(descending=True, stable=True)
         states_BD = inputs_TD.new_empty(rows.size, self.network.hidden_size)
+        if rows.size <= FEW_ROWS:
+            _, last_1BD = self.network(rows.to_packed_sequence(F.embedding(token_P, inputs_TD)))
+            states_BD[order_B] = last_1BD[0]
+            few_BD: Tensor = self.project(states_BD)
+            return few_BD
+        [(weight_input, weight_state, bias_input, bias_state)] = self.network.all_weights
+        gates_TG = F.linear(inputs_TD, weight_input, bias_input)
         for some in order_B.split(ROWS_AT_ONCE):
             lengths = rows.lengths_B[some]
             states_BD[some] = last_gru_states(gates_TG, token_P, rows.starts_B[some], lengths, weight_state, bias_state)

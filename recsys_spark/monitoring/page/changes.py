@@ -19,7 +19,7 @@ MOST = 3
 
 @dataclass(frozen=True)
 class Moved:
-    """A series whose newest value is far from what it used to be, though it may be well within its limits."""
+    """A series whose newest value is far from what it used to be, though well within its limits."""
 
     series: Series
     value: float
@@ -41,7 +41,7 @@ def better(content: Content) -> list[tuple[Finding, Finding]]:
 
 
 def moved(content: Content) -> list[Moved]:
-    """The series whose values moved most against their own earlier days, farthest first."""
+    """The series that are well whose values moved most against their own earlier days, farthest first."""
     found = [one for series in content.series if (one := _moved(content, series))]
     return sorted(found, key=lambda one: (-one.times, one.series.title))[:MOST]
 
@@ -61,7 +61,13 @@ def _moved(content: Content, series: Series) -> Moved | None:
     values = {one.measure.day: one.measure.value for one in series.findings}
     earlier = [value for day, value in values.items() if day != content.day and value is not None]
     value = newest.measure.value if newest else None
-    if value is None or not math.isfinite(value) or len(earlier) < LEAST_DAYS:
+    if (
+        newest is None
+        or newest.status != "ok"
+        or value is None
+        or not math.isfinite(value)
+        or len(earlier) < LEAST_DAYS
+    ):
         return None
     usual = statistics.median(earlier)
     spread = statistics.median(abs(each - usual) for each in earlier)

@@ -20,10 +20,15 @@ body { max-width: 60rem } .line polyline { fill: none; stroke: #475569; stroke-w
 .now { white-space: nowrap; font-weight: 600 } .now.ok { color: #0f766e; font-weight: inherit }
 .now.warn { color: #b45309 } .now.alert { color: #b91c1c } td { vertical-align: middle }
 details { margin: .4rem 0 } summary { cursor: pointer; color: #475569; font-size: .875rem }
+section[id] > .wide > table { table-layout: fixed; min-width: 44rem } section[id] > .wide th:first-child { width: 28% }
+section[id] > .wide th:nth-child(2) { width: 11.2rem } section[id] > .wide th:last-child { width: 7rem }
+.wide > table.days { min-width: 0; table-layout: auto } section[id] > .wide > table.days th { width: auto }
 table.days td, table.days th { border: 0; padding: .1rem .4rem .1rem 0 } table.days { width: auto }
 """
 SHOWN = 6
 """Subjects of a kind that are shown at once; the others are a press away."""
+MOST_TOLD = 8
+"""Findings that the verdict tells in full: what changed should be in sight, too."""
 VERDICTS = {"alert": "stop", "warn": "warn", "ok": "ok"}
 WORDS = {"alert": "● alert", "warn": "▲ warning", "ok": "ok"}
 CHANGES = "What changed"
@@ -50,7 +55,9 @@ def _verdict(content: Content) -> Iterator[str]:
     bad = [one for one in content.today if one.status != "ok"]
     worst = bad[0].status if bad else "ok"
     measured = f"{len(content.today)} measures" if content.today else "nothing was measured"
-    sentences = [Html(f"{_status(one)} {text(one.sentence)}") for one in bad]
+    sentences = [Html(f"{_status(one)} {text(one.sentence)}") for one in bad[:MOST_TOLD]]
+    if len(bad) > MOST_TOLD:
+        sentences.append(text(f"and {len(bad) - MOST_TOLD} more, see below"))
     yield (
         f'<div class="verdict {VERDICTS[worst]}"><strong>{text(counted(bad))}</strong> <small>{measured}</small>'
         f"{bullets(sentences) if sentences else ''}</div>"
@@ -64,13 +71,13 @@ def _held(content: Content) -> Iterator[str]:
 
 
 def _changes(content: Content) -> Iterator[str]:
-    """News against the monitored day before, then what moved most although it may be well."""
+    """News against the monitored day before, then what moved most although it is well."""
     before = content.before
     yield f"<h2>{CHANGES}</h2>"
     if before is None:
         yield quiet("The first monitored day: there is nothing yet that it could be compared with.")
         return
-    lines = [Html(f"<b>new since {before}:</b> {_status(one)} {text(one.sentence)}") for one in worse(content)]
+    lines = [Html(f"<b>new since {before}:</b> {_status(one)} {_title(content, one)}") for one in worse(content)]
     lines += [
         Html(f"<b>over since {before}:</b> {_title(content, one)}, which was {_status(gone)}, is {_status(one)}")
         for gone, one in better(content)
@@ -78,7 +85,7 @@ def _changes(content: Content) -> Iterator[str]:
     lines += [
         Html(
             f"<b>moved:</b> {text(each.series.title)}: {written(each.value, each.series.kind.form)}, usually "
-            f"{written(each.usual, each.series.kind.form)} ({WORDS[each.series.status(content.day) or 'ok']})"
+            f"{written(each.usual, each.series.kind.form)}"
         )
         for each in moved(content)
     ]
@@ -109,7 +116,8 @@ def _groups(content: Content) -> Iterator[str]:
 def _tables(content: Content, series: Iterable[Series], group: Group) -> Iterator[str]:
     """The worst first; of a kind with many subjects some, and the others in what opens when it is pressed."""
     order = sorted(series, key=lambda one: -STATUSES.index(one.status(content.day) or "ok"))
-    shown, more = [], []
+    shown: list[Series] = []
+    more: list[Series] = []
     seen: dict[str, int] = {}
     for one in order:
         seen[one.kind.key] = seen.get(one.kind.key, 0) + 1

@@ -67,7 +67,7 @@ def test_what_does_more_is_refused_before_spark_starts(predicate: str, why: str)
     assert fault is not None
     assert why in fault
     columns = {"user_id": "u", "item_id": "i", "event_time": "t"}
-    with pytest.raises(ValidationError, match="r .*what a predicate may do"):
+    with pytest.raises(ValidationError, match=r"r .*what a predicate may do"):
         Source(format="csv", path="a.csv", columns=columns, event_type="view", reject={"r": predicate})
-    with pytest.raises(ValidationError, match="r .*what a predicate may do"):
+    with pytest.raises(ValidationError, match=r"r .*what a predicate may do"):
         Stream(reject={"r": predicate})

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_spark.fusion import stacked
+from recsys_spark.fusion import stacked as stacked_module
 from recsys_spark.fusion.blend import Resources, blend
 from recsys_spark.fusion.blended import Blend
 from recsys_spark.fusion.candidates import Candidates
@@ -108,7 +108,7 @@ def planted() -> Planted:
 
 def test_scores_that_are_kept_are_those_that_are_asked_for(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = planted.features(planted.batch, 5)
-    monkeypatch.setattr(stacked, "KEPT_BYTES", 0)
+    monkeypatch.setattr(stacked_module, "KEPT_BYTES", 0)
     asked = planted.features(planted.batch, 5)
     assert torch.equal(kept.retrieved.items_BC, asked.retrieved.items_BC)
     torch.testing.assert_close(kept.features_NF, asked.features_NF, equal_nan=True)
@@ -146,6 +146,26 @@ def test_training_twice_makes_the_same_trees(planted: Planted) -> None:
     assert second is not None
     assert first.trees == second.trees
     assert first.held_out.tolist() == second.held_out.tolist()
+
+
+def test_bags_are_added_up_and_the_first_is_the_one_bag(planted: Planted) -> None:
+    table = planted.table()
+    one, three = (fit_stack(table, K, replace(QUICK, bags=bags), seed=3) for bags in (1, 3))
+    second, third = (fit_stack(table, K, QUICK, seed=seed) for seed in (4, 5))
+    assert one is not None
+    assert three is not None
+    assert second is not None
+    assert third is not None
+    rows = torch.from_numpy(table.features[:100])
+    single = [each.trees for each in (one, second, third)]
+    apart = [trees.scores(rows).numpy() for trees in single]
+    assert not np.array_equal(apart[0], apart[1])
+    np.testing.assert_allclose(three.trees.scores(rows).numpy(), np.sum(apart, axis=0), atol=1e-5)
+    shares = np.sum([trees.contributions(rows).numpy() for trees in single], axis=0)
+    np.testing.assert_allclose(three.trees.contributions(rows).numpy(), shares, atol=1e-9)
+    assert three.trees.features == one.trees.features
+    assert three.held_out.tolist() == one.held_out.tolist()
+    assert sum(three.importance.values()) == pytest.approx(1)
 
 
 def test_too_few_users_with_a_label_are_not_trained_on(planted: Planted) -> None:

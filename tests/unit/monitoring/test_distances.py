@@ -76,11 +76,18 @@ def test_coarse_bins_keep_order_and_counts(counts):
     reference = np.array(counts, dtype=np.float64)
     bins = deciles(reference)
     merged = coarse(reference, bins)
-    assert len(merged) <= 10
+    assert len(merged) <= 12
     assert (np.diff(bins) >= 0).all()
     assert (np.diff(bins) <= 1).all()
     assert merged.sum() == reference.sum()
-    assert not reference.sum() or (merged > 0).all()
+    inside = bins[np.flatnonzero(reference)]
+    assert (merged[inside] > 0).all()
+    assert len(set(inside.tolist())) == np.count_nonzero(merged) <= 10
+
+
+def test_what_is_beyond_the_reference_has_bins_of_its_own():
+    reference = np.array([0.0, 0.0, 8.0, 0.0])
+    assert deciles(reference).tolist() == [0, 0, 1, 2]
 
 
 def test_histograms_share_their_bins():

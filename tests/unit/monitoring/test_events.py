@@ -12,10 +12,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.monitoring.context import MonitorContext, Window
-from recsys_spark.monitoring.events import measure_events
+from recsys_spark.monitoring.events import measure_events, volume
 from recsys_spark.monitoring.features import measure_features
 from recsys_spark.monitoring.finding import Measure
 from recsys_spark.monitoring.judging import judge
+from recsys_spark.monitoring.profile import Profile
 from tests.watched import SOURCE, Watched
 
 DAY = date(2024, 3, 29)
@@ -58,7 +59,7 @@ def watched(spark: SparkSession, root: Path, today: Rows) -> MonitorContext:
     return shop.context(DAY)
 
 
-def by_name(measures: list[Measure]) -> dict[tuple[str, str], Measure]:
+def by_name(measures: list[Measure]) -> dict[tuple[str, str], Any]:
     found = {(measure.name, measure.subject): measure for measure in measures}
     assert len(found) == len(measures)
     return found
@@ -135,17 +136,29 @@ def test_features_drift_against_the_training_window(bad: MonitorContext) -> None
     assert found["ks", "hour"].value == 0.0
     assert found["new_items_share", ""].value == pytest.approx(NEW / (EVENTS * 3 // 4 + ROBOT_EVENTS + NEW))
     assert found["js", "category"].value > 0.2
-    assert found["psi", "activity"].rows == 61  # 60 users and the robot
+    assert found["psi", "activity"].rows == 46  # a quarter of the 60 users is gone, the robot came
+    assert found["psi", "activity"].value > 0.1
     assert ("psi", "basket") not in found  # no order has an id
 
 
-def test_a_day_without_events_is_an_alert(spark: SparkSession, tmp_path: Path) -> None:
-    context = watched(spark, tmp_path, [])
-    (alert, *rest) = judge(measure_events(context) + measure_features(context), {})
-    context.close()
-    assert (alert.measure.name, alert.status, alert.measure.value) == ("volume_ratio", "alert", 0.0)
+def test_a_day_without_events_is_an_alert(tmp_path: Path) -> None:
+    days = [DAY - timedelta(days=back) for back in range(1, DAYS + 1)]
+    profile = Profile({"event_type": {day: {"purchase": EVENTS} for day in days}})
+    context = Watched(None, tmp_path).context(DAY)  # type: ignore[arg-type]
+    (alert,) = judge([volume(context, profile)], {})
+    assert (alert.status, alert.measure.value) == ("alert", 0.0)
     assert "0 events, 0 times the 240" in alert.sentence
-    assert {finding.status for finding in rest} <= {"ok"}
+
+
+def test_a_weekday_is_compared_with_its_like(tmp_path: Path) -> None:
+    days = [DAY - timedelta(days=back) for back in range(DAYS + 1)]
+    quiet_fridays = {day: {"purchase": 50 if day.weekday() == DAY.weekday() else 500} for day in days}
+    context = Watched(None, tmp_path).context(DAY)  # type: ignore[arg-type]
+    assert volume(context, Profile({"event_type": quiet_fridays})).value == 1.0
+    first_days = {day: bins for day, bins in quiet_fridays.items() if day >= DAY - timedelta(days=3)}
+    few = volume(context, Profile({"event_type": first_days}))
+    assert (few.value, few.reference) == (0.1, 500), "one Friday is no usual Friday"
+    assert volume(context, Profile({"event_type": {DAY: {"purchase": 5}}})).value is None
 
 
 def test_days_are_as_complete_as_the_monitored_one(spark: SparkSession, tmp_path: Path) -> None:

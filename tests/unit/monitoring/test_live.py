@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys_spark.monitoring.live import LISTS, Live, live_lists, live_of, newest_of
 from recsys_spark.tables.pointer import Commit, publish
@@ -90,6 +92,28 @@ def test_the_newest_lists_by_a_moment_know_nothing_after_it() -> None:
     history = (lists(1, 5), lists(2, 6), lists(3, 7), lists(4, 5, restored=1))
     newest = [newest_of(history, midnight(day)) for day in (4, 5, 6, 7)]
     assert [commit and commit.version for commit in newest] == [None, 1, 2, 4]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.booleans(), st.integers(0, 30 * 24)), min_size=1, max_size=8),
+    st.integers(1, 20),
+    st.booleans(),
+)
+def test_live_lists_never_know_of_the_day_nor_came_after_it(
+    drawn: list[tuple[int, bool, int]], day: int, replay: bool
+) -> None:
+    history = [lists(place, made, restored=1 if again else None) for place, (made, again, _) in enumerate(drawn, 1)]
+    hours = sorted(hour for _, _, hour in drawn)
+    clock = {n: LATER if replay else midnight(1) + timedelta(hours=hour) for n, hour in enumerate(hours, 1)}
+    live = live_of(history, clock, date(2024, 3, day))
+    if live is None:
+        return
+    assert live.commit.as_of is not None
+    assert datetime.fromisoformat(live.commit.as_of) <= midnight(day) <= live.start < live.end <= midnight(day + 1)
+    if any(moment < midnight(day + 1) for moment in clock.values()):
+        assert clock[live.commit.version] <= live.start
+        following = clock.get(live.commit.version + 1)
+        assert following is None or following >= live.end
 
 
 def test_publication_is_told_by_the_pointer_in_a_workspace(tmp_path: Path) -> None:

@@ -102,9 +102,9 @@ def test_what_passes_by_the_protocol_may_be_tried_again(answer: str, again: bool
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"user_env": "A"}, "user_env and password_env, or neither"),
-        ({"user_env": "A", "password_env": "B", "host": "mail.example.org"}, "in clear"),
-        ({"user_env": "A", "password_env": "hunter 2"}, "must be the name of an environment variable"),
+        ({"user_env": "A_B"}, "user_env and password_env, or neither"),
+        ({"user_env": "USER_A", "password_env": "PASSWORD_A", "host": "mail.example.org"}, "in clear"),
+        ({"user_env": "USER_A", "password_env": "hunter2"}, "must be the name of an environment variable"),
         ({"to": ["ann"]}, "'ann' is not an address"),
         ({"sender": "a@b\r\nBcc: c@d"}, "is not an address"),
         ({"to": []}, "at least 1"),

@@ -37,7 +37,10 @@ def test_a_day_that_is_done_again_replaces_its_rows_and_no_other(tmp_path: Path)
     commit(workspace, DAY, finding("alert", value=3.0), finding("ok", subject="gone"))
     commit(workspace, DAY, finding("ok", value=1.0, reference=4.0))
     found = read_findings(workspace.latest(STAGE))
-    assert [(row.measure.day, row.status, row.measure.value) for row in found] == [(before, "warn", 2.0), (DAY, "ok", 1)]
+    assert [(row.measure.day, row.status, row.measure.value) for row in found] == [
+        (before, "warn", 2.0),
+        (DAY, "ok", 1),
+    ]
     assert found[1] == finding("ok", value=1.0, reference=4.0)
 
 

@@ -143,7 +143,8 @@ class StoreContract:
 
     def test_a_micro_batch_may_be_of_any_size(self, published: OnlineStore) -> None:
         ids = [f"e{n}" for n in range(1200)]
-        made = [UserUpdate(f"u{n}", (stored(event(one)),), a_list(events=1, source="stream")) for n, one in enumerate(ids)]
+        listed = a_list(events=1, source="stream")
+        made = [UserUpdate(f"u{n}", (stored(event(one)),), listed) for n, one in enumerate(ids)]
         counts = {f"item {n}": (1.0, float(n)) for n in range(1700)}
         refused = [f"r{n}" for n in range(3100)]
         published.accept([event(one, user=f"u{n}") for n, one in enumerate(refused)])

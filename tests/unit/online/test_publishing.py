@@ -190,5 +190,5 @@ def test_a_store_that_is_lost_on_the_way_is_a_fault(shop: Shop, monkeypatch: pyt
     shop.lists()
     monkeypatch.setattr(SqliteStore, "publish", lost)
     runner = cast(Runner, SimpleNamespace(config=shop.config, workspace=shop.workspace, tracker=NoRegistry()))
-    with pytest.raises(StoreError, match=r"broke; the tables are published, run python -m recsys_spark\.online publish"):
+    with pytest.raises(StoreError, match=r"broke; the tables are published, run python -m recsys_spark\.online"):
         publish_online(runner)

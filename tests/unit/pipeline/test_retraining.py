@@ -109,6 +109,8 @@ def test_settings_of_lists_are_not_learned_and_those_of_models_are() -> None:
 def test_a_kind_that_is_not_measured_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"names 'scores\.nonsense', which is no kind of measure; known are "):
         config(retraining={"drift": ["scores.nonsense"]})
+    with pytest.raises(ValidationError, match=r"max_age_days must be at least min_age_days \(3\)"):
+        config(retraining={"max_age_days": 2, "min_age_days": 3})
     with pytest.raises(ValidationError, match=r"retraining\.warm_start needs split\.strategy temporal"):
         config(retraining={"warm_start": True}, split={"strategy": "leave_one_out"})
 

@@ -1,0 +1,31 @@
+"""The registry of kinds, and the page that lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recsys_spark.monitoring.finding import GROUPS
+from recsys_spark.monitoring.kinds import KINDS, bias, events, features, lists, outcomes, scores
+from recsys_spark.monitoring.kinds.__main__ import replaced
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "monitoring.md"
+
+
+def test_the_page_lists_every_kind_with_its_limits() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert replaced(page) == page, "run python -m recsys_spark.monitoring.kinds --write docs/monitoring.md"
+
+
+def test_no_kind_is_declared_twice_or_under_another_group() -> None:
+    declared = {
+        "events": events,
+        "features": features,
+        "scores": scores,
+        "lists": lists,
+        "outcomes": outcomes,
+        "bias": bias,
+    }
+    assert tuple(declared) == GROUPS
+    kinds = [kind for module in declared.values() for kind in module.KINDS]
+    assert len(kinds) == len(KINDS)
+    assert [kind.key for group, module in declared.items() for kind in module.KINDS if kind.group != group] == []

@@ -1,0 +1,75 @@
+"""Nights that keep the model, and what a decision on a challenger reads after them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from recsys_spark.config import Config
+from recsys_spark.errors import UserError
+from recsys_spark.pipeline import promote
+from recsys_spark.pipeline.kept import kept_stages
+from recsys_spark.pipeline.promote import promotion_stage
+from recsys_spark.pipeline.runner import Runner
+from recsys_spark.promotion.decisions import Request
+from recsys_spark.tables.pointer import publish
+from recsys_spark.tables.workspace import Workspace
+from recsys_spark.tracking.aliases import Registered
+
+SOURCE = {
+    "format": "csv",
+    "path": "unused",
+    "columns": {"user_id": "u", "item_id": "i", "event_time": "t"},
+    "event_type": "purchase",
+}
+MADE_FROM = ("build_features", "build_datasets", "fit_features", "train_models", "evaluate_models")
+
+
+def config(root: Path, **changes: Any) -> Config:
+    return Config.model_validate({"source": SOURCE, "workspace": str(root), **changes})
+
+
+def commit(workspace: Workspace, stage: str, **facts: Any) -> int:
+    run = workspace.new_run_directory(stage, "run")
+    told: dict[str, Any] = {"tables": {}, "inputs": {}, "metrics": {}, "facts": facts, "as_of": None}
+    return publish(workspace.stage_directory(stage), stage, run, key="k", run_id="run", **told).version
+
+
+def test_features_are_fitted_where_business_rules_read_them_alone(tmp_path: Path) -> None:
+    plain = kept_stages(config(tmp_path))
+    assert list(plain) == ["fuse_recommendations"]
+    assert plain["fuse_recommendations"].upstream == ("build_features", "build_datasets")
+    ruled = kept_stages(config(tmp_path, rules={"blocked_items": ["a"]}))
+    assert list(ruled) == ["fit_features", "fuse_recommendations"]
+    assert ruled["fuse_recommendations"].upstream == ("build_features", "build_datasets", "fit_features")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_after_kept_nights_a_challenger_is_judged_on_what_it_was_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    runner = Runner(config(tmp_path), "test", None)
+    runner.__dict__["tracker"] = None
+    pins = {f"stage.{stage}": str(commit(runner.workspace, stage)) for stage in MADE_FROM}
+    for stage in ("build_features", "build_datasets"):
+        commit(runner.workspace, stage)
+    commit(runner.workspace, "fuse_recommendations", **({"kept": True} if kept else {}))
+    challenger = Registered("recsys-fused", "2", "", "", pins)
+    monkeypatch.setattr(promote, "aliased", lambda *_: challenger)
+    inputs = runner._inputs(promotion_stage(Request()))
+    assert {name: found.version for name, found in inputs.items()} == {
+        **dict.fromkeys(MADE_FROM, 1),
+        **({} if kept else {"build_features": 2, "build_datasets": 2}),
+    }
+
+
+def test_a_version_that_is_gone_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(config(tmp_path), "test", None)
+    runner.__dict__["tracker"] = cast(Any, None)
+    commit(runner.workspace, "fuse_recommendations", kept=True)
+    challenger = Registered("recsys-fused", "2", "", "", {"stage.build_features": "7"})
+    monkeypatch.setattr(promote, "aliased", lambda *_: challenger)
+    with pytest.raises(UserError, match="version 7 of build_features is gone; run the job again"):
+        runner._inputs(promotion_stage(Request()))
