@@ -75,6 +75,7 @@ def build_session(config: Config, app_name: str) -> SparkSession:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # Python workers of a local master inherit it
     _check(config)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    secrets = {key: secret_of(variable, "spark.conf_env") for key, variable in config.spark.conf_env.items()}
     with _one_line():
         if not submitted:
             _prepare_java(config)
@@ -84,8 +85,8 @@ def build_session(config: Config, app_name: str) -> SparkSession:
         builder = SparkSession.builder
         for key, value in _settings(config, app_name, given, submitted).items():
             builder = builder.config(key, value)
-        for key, variable in config.spark.conf_env.items():
-            builder = builder.config(key, secret_of(variable, "spark.conf_env"))
+        for key, secret in secrets.items():
+            builder = builder.config(key, secret)
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
         if is_local_master(session.sparkContext.master):

@@ -154,7 +154,7 @@ def pack(target: Path, files: Mapping[str, Path], texts: Mapping[str, str], leve
     compressed = target.name.endswith("gz")
     with (
         target.open("wb") as raw,
-        gzip.GzipFile("", "wb", level, raw, mtime=0) if compressed else raw as sink,  # type: ignore[attr-defined]
+        gzip.GzipFile("", "wb", level, raw, mtime=0) if compressed else raw as sink,
         tarfile.open(fileobj=sink, mode="w", dereference=True) as archive,
     ):
         for name in sorted({*files, *texts}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -39,6 +40,9 @@ class Monitoring(Section):
     """Days at the end of the models' training window whose features a day's are compared with."""
     days_kept_on_page: Annotated[int, Field(ge=2, le=366)] = 30
     """Days that the page shows."""
+    closed_days: tuple[str, ...] = ()
+    """Days on which nothing is to be expected, such as `12-25` (every year) or `2017-11-23`: their volume is neither
+    judged nor what other days' volumes are compared with."""
     top_items: Annotated[int, Field(gt=0, le=100)] = 20
     """Subjects of one measure (items, categories, brands) that are kept at most: those that stand out."""
     top_values: Annotated[int, Field(ge=10, le=10_000)] = 200
@@ -50,6 +54,20 @@ class Monitoring(Section):
     """Who is told of alerts."""
     on_alert: OnAlert = OnAlert()
     """What an alert stops."""
+
+    @field_validator("closed_days")
+    @classmethod
+    def _are_days(cls, days: tuple[str, ...]) -> tuple[str, ...]:
+        for day in days:
+            try:
+                date.fromisoformat(day if len(day) > 5 else f"2000-{day}")  # a leap year
+            except ValueError:
+                raise ValueError(f"{day!r} is no day like 12-25 or 2017-11-23") from None
+        return days
+
+    def closed(self, day: date) -> bool:
+        """Is nothing to be expected on this day."""
+        return bool({day.isoformat(), day.isoformat()[5:]} & set(self.closed_days))
 
     @field_validator("limits")
     @classmethod

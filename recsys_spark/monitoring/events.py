@@ -43,12 +43,15 @@ def measure_events(context: MonitorContext) -> list[Measure]:
 def volume(context: MonitorContext, profile: Profile) -> Measure:
     """Events of the day against the median of the same weekday in the reference window.
 
-    Days without any event count as such, from the first day that has one.
+    Days without any event count as such, from the first day that has one, unless the shop is known to be closed.
     """
+    settings = context.config.monitoring
+    if settings.closed(context.day):
+        return _measure(context, "volume_ratio", None, detail="nothing is expected (monitoring.closed_days)")
     volumes = profile.volumes()
     events = volumes.get(context.day, 0)
     days = [context.day - timedelta(days=back) for back in range(1, context.reference.days + 1)]
-    known = [day for day in days if volumes and day >= min(volumes)]
+    known = [day for day in days if volumes and day >= min(volumes) and not settings.closed(day)]
     alike = [day for day in known if day.weekday() == context.day.weekday()]
     chosen = alike if len(alike) >= WEEKDAYS else known
     if not chosen:

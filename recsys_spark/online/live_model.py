@@ -133,12 +133,12 @@ class LiveModel:
     def _history(self, state: UserState) -> RawHistory:
         """As the batch reads it: times and ages in whole seconds."""
         now = moment(state, self.publication.as_of)
-        times = np.floor(np.array([event.event_time for event in state.history], dtype=np.float64))
+        _, items, types, weights, times = zip(*state.history, strict=True) if state.history else ((),) * 5
         return RawHistory(
-            item_ids=[event.item_id for event in state.history],
-            event_types=[event.event_type for event in state.history],
-            ages_days=((now - times) / SECONDS_A_DAY).tolist(),
-            weights=[event.weight for event in state.history],
+            item_ids=items,
+            event_types=types,
+            ages_days=((now - np.floor(np.array(times, dtype=np.float64))) / SECONDS_A_DAY).tolist(),
+            weights=weights,
             user_index=state.user_index,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -146,13 +147,13 @@ def batch_of_raw(
         history.weights if history.weights is not None else [event_weights.get(name, 0.0) for name in row]
         for history, row in zip(histories, types, strict=True)
     ]
-    flat_types = [name for row in types for name in row]
+    flat_types = map(type_codes.get, chain.from_iterable(types), repeat(0))
     all_codes = np.concatenate([*codes, np.empty(0, dtype=np.int64)])
     keep = all_codes >= 0
     return ragged_batch(
         all_codes[keep],
-        np.array([type_codes.get(name, 0) for name in flat_types], dtype=np.int64)[keep],
-        np.array([weight for row in weights for weight in row], dtype=np.float32)[keep],
+        np.fromiter(flat_types, dtype=np.int64)[keep],
+        np.fromiter(chain.from_iterable(weights), dtype=np.float32)[keep],
         np.concatenate([*ages, np.empty(0)])[keep],
         np.repeat(np.arange(len(histories)), lengths)[keep],
         len(histories),

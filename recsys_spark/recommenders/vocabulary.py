@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,8 @@ class Vocabulary:
 
     def codes(self, item_ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Codes of item ids, -1 where an id is unknown."""
-        lookup = self._code_of_id
-        return np.fromiter((lookup.get(item, -1) for item in item_ids), dtype=np.int64, count=len(item_ids))
+        codes = map(self._code_of_id.get, item_ids, repeat(-1))
+        return np.fromiter(codes, dtype=np.int64, count=len(item_ids))
 
     def codes_of_indices(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
         """Codes of global item indices, -1 where an index is unknown."""

@@ -17,11 +17,12 @@ import pyarrow as pa
 from recsys_spark.datasets.flat import hashed
 from recsys_spark.datasets.split import TRAIN
 from recsys_spark.events.types import EVENT_TYPES
-from recsys_spark.recommenders.histories import HistoryBlock
+from recsys_spark.recommenders.histories import SECONDS_A_DAY, HistoryBlock
 from recsys_spark.recommenders.vocabulary import Vocabulary
 from recsys_spark.scoring.blocks import UserBlock
 
 Ints = npt.NDArray[np.int64]
+DAY = int(SECONDS_A_DAY)
 ORDER_SECONDS = 3600
 """What is bought within so long of an order's first item belongs to the order."""
 NOWHERE = -1
@@ -45,10 +46,11 @@ class OwnMoments:
 def draw_moments(
     events: HistoryBlock, fold: int, target_events: Sequence[str], end: int | None, most: int, seed: int
 ) -> list[OwnMoments]:
-    """At most `most` moments of each user, by lot; entry n holds the nth of those users who have so many.
+    """At most `most` moments of each user; entry n holds the nth of those users who have so many.
 
     A moment is that of an event of the fold after which a target event of the fold follows, before `end` (epoch
-    seconds; None for the fold's end).
+    seconds; None for the fold's end). Those come first whose order follows on the same day (UTC), before a nightly list
+    would take over; by lot otherwise.
     """
     assert events.user_index is not None
     wanted = [code for code, name in enumerate(EVENT_TYPES) if name in target_events]
@@ -60,7 +62,8 @@ def draw_moments(
     following = np.append(orders, -1)[place]
     kept = following // SPAN == moments // SPAN
     rows, now, first = moments[kept] // SPAN, moments[kept] % SPAN, following[kept] % SPAN
-    lot = np.lexsort((hashed(seed, events.user_index[rows], now), rows))
+    later = first // DAY != now // DAY
+    lot = np.lexsort((hashed(seed, events.user_index[rows], now), later, rows))
     nth = np.arange(len(rows)) - np.searchsorted(rows, rows)  # rows ascend, also after sorting by lot within them
     chosen = [lot[nth == n] for n in range(most)]
     return [OwnMoments(rows[own], now[own], first[own] + ORDER_SECONDS) for own in chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -110,7 +111,14 @@ def test_an_executor_died_in_each_stage_with_a_task_of_it(runs: Runs) -> None:
         assert any(job.startswith(kill.description) for job in loss.tasks), (kill, loss)
 
 
-def test_executors_ran_the_packed_python(runs: Runs) -> None:
+def test_neither_side_had_the_package_and_executors_ran_the_packed_python(
+    runs: Runs, cluster: Cluster, tmp_path: Path
+) -> None:
+    missing = subprocess.run(
+        [str(cluster.python), "-c", "import pyspark, torch; import recsys_spark"],
+        capture_output=True, text=True, cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert "No module named 'recsys_spark'" in missing.stderr
     programs = {program for kill in runs.kills for program in kill.pythons}
     assert programs
     assert all("/work/app-" in program and "/environment/bin/python" in program for program in programs), programs

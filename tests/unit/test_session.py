@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
-from recsys_spark.session import build_session, is_local_master, package_archive
+from recsys_spark.session import _launch_settings, _settings, build_session, is_local_master, package_archive
 
 SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,3 +121,23 @@ def test_the_package_imports_from_the_zip_that_executors_get(tmp_path):
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
     ).stdout
     assert said.startswith(str(package_archive()))
+
+
+def test_secrets_of_the_environment_are_not_on_the_command_line_and_are_covered_on_sparks_pages(monkeypatch):
+    monkeypatch.setenv("SHOP_KEY", "open-sesame")
+    named = config(conf={"spark.x": "y"}, conf_env={"spark.hadoop.fs.shop.thing": "SHOP_KEY"})
+    ours = Config.model_validate(named)
+    launched = dict(_launch_settings(ours).getAll())
+    assert launched["spark.x"] == "y"
+    assert "open-sesame" not in str(launched)
+    pattern = _settings(ours, "ours", {}, submitted=False)["spark.redaction.regex"]
+    for name in ("fs.shop.thing", "spark.hadoop.fs.shop.thing", "fs.azure.account.key.shop", "spark.ssl.keyPassword"):
+        assert re.search(pattern, name)
+    assert not re.search(pattern, "spark.sql.shuffle.partitions")
+
+
+def test_a_secret_that_is_not_there_is_told_before_spark_starts(monkeypatch):
+    monkeypatch.delenv("SHOP_KEY", raising=False)
+    ours = Config.model_validate(config(conf_env={"spark.hadoop.fs.shop.thing": "SHOP_KEY"}))
+    with pytest.raises(UserError, match=r"spark\.conf_env: the environment variable SHOP_KEY is not set"):
+        build_session(ours, "ours")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -42,6 +43,16 @@ class Series:
         """Its status, None where it was not measured."""
         found = self.on(day)
         return found.status if found else None
+
+    def badness(self, day: date) -> float:
+        """How far its value of a day is to the bad side, to be compared within a kind."""
+        found = self.on(day)
+        value = found.measure.value if found else None
+        if value is None:
+            return -math.inf
+        if self.kind.bad == "both":
+            return max(value, 1 / value) if value > 0 else math.inf
+        return -value if self.kind.bad == "low" else value
 
 
 @dataclass(frozen=True, kw_only=True)

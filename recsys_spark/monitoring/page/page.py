@@ -21,7 +21,8 @@ body { max-width: 60rem } .line polyline { fill: none; stroke: #475569; stroke-w
 .now.warn { color: #b45309 } .now.alert { color: #b91c1c } td { vertical-align: middle }
 details { margin: .4rem 0 } summary { cursor: pointer; color: #475569; font-size: .875rem }
 section[id] > .wide > table { table-layout: fixed; min-width: 44rem } section[id] > .wide th:first-child { width: 28% }
-section[id] > .wide th:nth-child(2) { width: 11.2rem } section[id] > .wide th:last-child { width: 7rem }
+section[id] > .wide th:nth-child(2) { width: 11.2rem } section[id] > .wide th:nth-child(4) { width: 5.5rem }
+section[id] > .wide th:nth-child(5) { width: 10.5rem } section[id] > .wide th:last-child { width: 7rem }
 .wide > table.days { min-width: 0; table-layout: auto } section[id] > .wide > table.days th { width: auto }
 table.days td, table.days th { border: 0; padding: .1rem .4rem .1rem 0 } table.days { width: auto }
 """
@@ -114,8 +115,16 @@ def _groups(content: Content) -> Iterator[str]:
 
 
 def _tables(content: Content, series: Iterable[Series], group: Group) -> Iterator[str]:
-    """The worst first; of a kind with many subjects some, and the others in what opens when it is pressed."""
-    order = sorted(series, key=lambda one: -STATUSES.index(one.status(content.day) or "ok"))
+    """The worst first; of a kind with many subjects the worst, and the others in what opens when it is pressed."""
+    kinds = list(content.kinds)
+    order = sorted(
+        series,
+        key=lambda one: (
+            -STATUSES.index(one.status(content.day) or "ok"),
+            kinds.index(one.kind.key),
+            -one.badness(content.day),
+        ),
+    )
     shown: list[Series] = []
     more: list[Series] = []
     seen: dict[str, int] = {}

@@ -12,6 +12,8 @@ from recsys_spark.reporting.html import Html, text
 WIDTH, HEIGHT, EDGE = 150.0, 26.0, 3.0
 """Of a line, in pixels; dots stand up to EDGE from the border."""
 CELL = 14.0
+LEAST_SPAN = 0.1
+"""What a line spans at least, as a share of its values: what hardly moves looks so."""
 COLOURS = {"ok": "#0f766e", "warn": "#d97706", "alert": "#b91c1c"}
 PALE = {"ok": "#99c9c4", "warn": "#d97706", "alert": "#b91c1c", None: "#f1f5f9"}
 """Of the strip's cells: what is well stands back; None is a day without a finding."""
@@ -57,12 +59,14 @@ def strip(statuses: Sequence[tuple[date, Status | None]], says: str) -> Html:
 
 
 def _range(values: Sequence[float], limits: Sequence[float]) -> tuple[float, float]:
-    """What the plot spans: the values, and a limit that is no farther from them than they are from each other."""
+    """What the plot spans: the values, and limits that are no farther from them than they are from each other."""
     low, high = min(values), max(values)
     span = high - low or abs(high) or 1.0
     near = [limit for limit in limits if low - span <= limit <= high + span]
     low, high = min([low, *near]), max([high, *near])
-    return (low, high) if high > low else (low - span / 2, high + span / 2)
+    least = LEAST_SPAN * max(abs(low), abs(high)) or 1.0
+    lacking = max(least - (high - low), 0.0)
+    return low - lacking / 2, high + lacking / 2
 
 
 def _across(day: date, first: date, days: int) -> float:

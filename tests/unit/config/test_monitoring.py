@@ -33,3 +33,9 @@ def test_null_switches_a_limit_off():
 def test_limits_that_make_no_sense_are_refused(limits, message):
     with pytest.raises(ValidationError, match=message):
         Monitoring.model_validate({"limits": limits})
+
+
+@pytest.mark.parametrize("day", ["25.12.", "13-01", "2017-02-29", "12-5"])
+def test_a_closed_day_that_is_none_is_refused(day):
+    with pytest.raises(ValidationError, match="is no day like 12-25 or 2017-11-23"):
+        Monitoring(closed_days=(day,))

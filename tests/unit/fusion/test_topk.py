@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from recsys_spark.fusion import topk
 from recsys_spark.fusion.topk import GROUP, MANY, WIDE, stable_topk
+
+
+@pytest.fixture(autouse=True, scope="module", params=[0, 4])
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All tests, with rows taken together and one by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "FEW", request.param)
+        yield
 
 
 def sorted_rows(scores: Tensor, k: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recsys_spark.models.packed import History, Rows
+from recsys_spark.models.user_encoders import recurrent
 from recsys_spark.models.user_encoders.context import GAP_BUCKETS, gap_buckets
 from recsys_spark.models.user_side import UserSide
 from tests.unit.models.steps import DIM, composition, history
@@ -151,7 +152,9 @@ def test_gradients_of_recurrent_networks_are_right_in_double_precision(network):
 
 @every_encoder
 @pytest.mark.parametrize("context", [{}, CONTEXT], ids=["items", "items and context"])
-def test_the_vector_after_the_last_position_is_the_last_of_all(encoder, layers, context):
+@pytest.mark.parametrize("few_rows", [0, len(LENGTHS)])
+def test_the_vector_after_the_last_position_is_the_last_of_all(monkeypatch, encoder, layers, context, few_rows):
+    monkeypatch.setattr(recurrent, "FEW_ROWS", few_rows)
     encode, known = side(encoder, layers, **context).eval(), history(LENGTHS)
     table = torch.randn(6, DIM, generator=torch.Generator().manual_seed(4))
     tokens = torch.randint(1, 6, (sum(LENGTHS),), generator=torch.Generator().manual_seed(5))

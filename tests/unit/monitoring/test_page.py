@@ -139,6 +139,20 @@ def test_a_line_goes_through_its_points_and_breaks_where_a_day_is_missing() -> N
     assert 'aria-label="three days"' in svg
 
 
+def test_what_hardly_moves_is_drawn_flat() -> None:
+    svg = line([(earlier(1), 1.000, "ok"), (DAY, 1.001, "ok")], earlier(1), 2, (), "")  # type: ignore[arg-type]
+    heights = [float(point.split(",")[1]) for point in re.findall(r'points="([^"]+)"', svg)[0].split()]
+    assert abs(heights[0] - heights[1]) < 1
+    assert 'cy="13.0"' in line([(DAY, 0.0, "ok")], DAY, 1, (), "")  # type: ignore[list-item]
+
+
+def test_of_a_kind_with_many_subjects_the_worst_are_shown() -> None:
+    values = {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.2, "e": 0.3, "f": 0.4, "g": 0.8}
+    page = monitoring_page(content(*(finding("ok", "bias.gap", name, value) for name, value in values.items())))
+    order = re.findall(r"Gap \((\w)\)", page.partition('id="bias"')[2].partition("further measures")[0])
+    assert order == ["b", "g", "c", "f", "e", "d"]
+
+
 def test_a_limit_is_drawn_where_it_is_in_sight_and_bad_days_have_a_dot() -> None:
     points = [(earlier(1), 1.0, "alert"), (DAY, 2.0, "ok")]
     near = line(points, earlier(1), 2, (None, 2.5), "")  # type: ignore[arg-type]
@@ -153,3 +167,12 @@ def test_the_strip_tells_each_day_by_colour_and_by_word() -> None:
     svg = strip([(earlier(1), None), (DAY, "alert")], "events")
     assert re.findall(r"<title>([^<]+)</title>", svg) == ["2024-03-23: not monitored", "2024-03-24: alert"]
     assert len(set(re.findall(r'fill="([^"]+)"', svg))) == 2
+
+
+def test_a_long_verdict_is_cut_so_that_what_changed_stays_in_sight() -> None:
+    many = [finding("alert", "bias.gap", f"brand {number}", sentence=f"sentence {number}") for number in range(10)]
+    verdict = monitoring_page(content(*many)).partition("<main>")[0]
+    assert "10 alerts" in verdict
+    assert "and 2 more, see below" in verdict
+    assert "sentence 7" in verdict
+    assert "sentence 8" not in verdict

@@ -81,8 +81,13 @@ def test_at_most_so_many_are_drawn_and_one_of_a_user_at_a_time() -> None:
     for own in draw_moments(block.events, VALID, ["purchase"], None, 2, 3):
         assert own.rows.tolist() == [0, 2, 3]
     assert len(set(drawn(block, 2))) == 6
-    everyone = {tuple(drawn(block, 1, seed)) for seed in range(20)}
-    assert len(everyone) > 5  # other lots, other moments
+    everyone = {tuple(drawn(block, 2, seed)) for seed in range(20)}
+    assert len(everyone) > 4  # other lots, other moments
+
+
+def test_moments_come_first_whose_order_follows_on_the_same_day() -> None:
+    for seed in range(10):
+        assert drawn(block_of([BUYER]), 1, seed) == [(0, 103 * DAY, 103 * DAY + HOUR // 2 + HOUR)]
 
 
 def test_a_user_has_his_moments_whoever_stands_beside_him() -> None:
