@@ -90,11 +90,11 @@ TABLE_MEANINGS = {
     "promotions": "Every decision on a challenger, oldest first; rows are only ever added. Gates and lineage are JSON.",
     "job_runs": "Every attempt of every job, oldest first; rows are only ever added, also for runs that failed or were "
     "refused. Each job adds its own. `docs/operations.md` says what each status means.",
-    "monitoring": "What `jobs/monitor.py` measured of each day: a row for each kind of measure and subject, with its value, "
-    "what is usual, its status (`ok`, `warn`, `alert`) and a sentence. A day that is monitored again has new rows.",
+    "monitoring": "What `jobs/monitor.py` measured of each day: a row for each kind of measure and subject, with its "
+    "value, what is usual, its status (`ok`, `warn`, `alert`) and a sentence. A day that is done again has new rows.",
     "alert_actions": "What became of alerts, oldest first; rows are only ever added: publication that was held up, who "
-    "acknowledged it and why, roll backs, and messages that were sent or could not be (their `subject` is the way, their "
-    "`sentence` a digest of what was told).",
+    "acknowledged it and why, roll backs, and messages that were sent or could not be (their `subject` is the way, "
+    "their `sentence` a digest of what was told).",
     "live_events": "Events that the stream took in, one row an event, with the number of the micro-batch that did. It "
     "has no versions: each micro-batch adds a folder below `<workspace>/online/batches/`; `show` prints a glob.",
     "live_quarantine": "Live events that did not pass, as they stood in the source, each with every reason; it lies "

@@ -38,7 +38,7 @@ class StackSettings:
     l2: float = 10.0
     bags: int = 1
     """Boosters of different seeds whose trees are added up."""
-    folds: int = 4
+    folds: int = 3
     """Parts of the users in the cross-validation."""
 
 

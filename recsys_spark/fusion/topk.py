@@ -66,7 +66,7 @@ def _of_few(scores_BI: Tensor, k: int) -> Tensor:
     size = min(GROUP, items // (2 * k))
     codes_BK = np.empty((len(scores_BI), k), dtype=np.int64)
     for codes_K, scores_I in zip(codes_BK, scores_BI.detach().numpy(), strict=True):
-        maxima_G = scores_I[: items // size * size].reshape(-1, size).max(axis=1)
+        maxima_G = scores_I[: items // size * size].reshape(size, -1).max(axis=0)  # of items that stand apart: faster
         bound = np.partition(maxima_G, len(maxima_G) - k)[len(maxima_G) - k]
         above = np.flatnonzero(scores_I > bound)
         best = above[np.argsort(-scores_I[above], kind="stable")][:k]

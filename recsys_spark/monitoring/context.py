@@ -93,7 +93,11 @@ class MonitorContext:
         datasets = self.commit(DATASETS) or self.workspace.latest(DATASETS)
         if trained is None and datasets is None:
             return None
-        end = trained.as_of if trained is not None else datasets and datasets.facts["valid_start"]
+        end: str | None = None
+        if trained is not None:
+            end = trained.as_of
+        elif datasets is not None:
+            end = datasets.facts["valid_start"]
         last = self.day if end is None else min(datetime.fromisoformat(end).date(), self.day)
         return Window(last - timedelta(days=self.config.monitoring.training_days), last)
 

@@ -37,13 +37,14 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     folder = tmp_path_factory.mktemp("watched")
     config = write_shop(folder)
-    plan = [("clean_events", []), *(("monitor", ["--date", str(day)]) for day in (BEFORE, LAST_DAY, LAST_DAY))]
+    tables = [(job, []) for job in ("clean_events", "build_features", "build_datasets")]
+    plan = [*tables, *(("monitor", ["--date", str(day)]) for day in (BEFORE, LAST_DAY, LAST_DAY))]
     (folder / "plan.json").write_text(json.dumps([[job, ["--config", str(config), *given]] for job, given in plan]))
     ended = finish([sys.executable, "-m", "tests.e2e.seeded", str(folder / "plan.json")], ROOT)
     lines = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(plan), ended.stderr[-4000:]
     last = run_job("monitor", config, "--fail-on", "warn", "--set", "monitoring.limits={events.price_level: {warn: 2}}")
-    return Watched(Workspace(str(folder / "workspace")), lines[1:], last)
+    return Watched(Workspace(str(folder / "workspace")), lines[len(tables) :], last)
 
 
 def rows(line: dict[str, Any], day: date) -> list[dict[str, Any]]:
@@ -55,7 +56,8 @@ def test_a_day_is_measured_and_told_in_one_line(watched: Watched) -> None:
     assert (line["status"], line["day"], line["alerts"]) == ("done", str(BEFORE), [])
     found = rows(line, BEFORE)
     assert line["counts"] == {"ok": len(found), "warn": 0, "alert": 0}
-    assert {"events.volume_ratio", "events.price_level", "events.category_left"} <= {row["kind"] for row in found}
+    kinds = {"events.volume_ratio", "events.price_level", "events.category_left", "features.psi", "features.js"}
+    assert kinds <= {row["kind"] for row in found}
     assert {row["kind"] for row in found} <= set(KINDS)
     assert all(row["sentence"] for row in found)
 

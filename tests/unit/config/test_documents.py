@@ -61,6 +61,7 @@ def test_every_key_is_used_outside_the_configuration():
     sources = [path for path in PACKAGE.rglob("*.py") if PACKAGE / "config" not in path.parents]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     read = set(re.findall(r"\.([a-z_0-9]+)\b", code)) | set(re.findall(r"getattr\([^,]+, \"([a-z_0-9]+)\"", code))
-    through_property = {"paths": "path", "modes": "repeats", "kinds": "price", "judged_by": "limits"}
+    through_property = {"paths": "path", "modes": "repeats", "kinds": "price"}
+    through_property |= {"closed": "closed_days", "judged_by": "limits"}
     read |= {key for name, key in through_property.items() if name in read}
     assert [key.dotted for key in keys(Config) if key.section is None and key.path[-1] not in read] == []

@@ -149,7 +149,7 @@ def test_what_hardly_moves_is_drawn_flat() -> None:
 def test_of_a_kind_with_many_subjects_the_worst_are_shown() -> None:
     values = {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.2, "e": 0.3, "f": 0.4, "g": 0.8}
     page = monitoring_page(content(*(finding("ok", "bias.gap", name, value) for name, value in values.items())))
-    order = re.findall(r"Gap \((\w)\)", page.partition('id="bias"')[2].partition("further measures")[0])
+    order = re.findall(r"Gap \((\w)\)<br>", page.partition('id="bias"')[2].partition("further measures")[0])
     assert order == ["b", "g", "c", "f", "e", "d"]
 
 
