@@ -53,9 +53,12 @@ exec "$home/bin/NAME" "$@"
 """
 CHECK = """
 import sys
-import recsys_spark.pipeline.command, recsys_spark.fitting.registry, recsys_spark.training.launch
-import recsys_spark.pipeline.promote, recsys_spark.streaming.command, recsys_spark.tuning.search
-allowed = tuple(sys.argv[1:])
+import recsys_spark.datasets.passes, recsys_spark.events.bucket, recsys_spark.features.apply
+import recsys_spark.scoring.evaluate, recsys_spark.scoring.recommend, recsys_spark.training.worker
+if sys.argv[1] == "jobs":
+    import recsys_spark.pipeline.command, recsys_spark.fitting.registry, recsys_spark.training.launch
+    import recsys_spark.pipeline.promote, recsys_spark.streaming.command, recsys_spark.tuning.search
+allowed = tuple(sys.argv[2:])
 files = {name: getattr(module, "__file__", None) or "" for name, module in list(sys.modules.items())}
 files = {name: file for name, file in files.items() if file.startswith("/")}  # some of torch's are made up
 strangers = [f"{name} ({file})" for name, file in files.items() if not file.startswith(allowed)]
@@ -172,8 +175,11 @@ def pack(target: Path, files: Mapping[str, Path], texts: Mapping[str, str], leve
                 archive.addfile(entry, io.BytesIO(text))
 
 
-def check(archive: Path) -> None:
-    """Unpack the archive and import the jobs there, with Spark's packages. Raises Refused where that fails."""
+def check(archive: Path, what: str) -> None:
+    """Unpack the archive and import the `jobs` there, or only what `tasks` import, with Spark's packages.
+
+    Raises Refused where that fails.
+    """
     from build_zip import build
 
     spec = importlib.util.find_spec("pyspark")
@@ -188,11 +194,11 @@ def check(archive: Path) -> None:
         environment = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join([package, *spark])
         ended = subprocess.run(
-            [str(home / "bin" / "python"), "-c", CHECK, str(home), package, *spark],
+            [str(home / "bin" / "python"), "-c", CHECK, what, str(home), package, *spark],
             cwd=folder, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
     if ended.returncode:
-        raise Refused(f"the packed environment does not run the jobs: {ended.stderr.strip().splitlines()[-1]}")
+        raise Refused(f"the packed environment does not run the {what}: {ended.stderr.strip().splitlines()[-1]}")
 
 
 def build_environment(target: Path, extras: Sequence[str], without: Sequence[str], level: int, checked: bool) -> str:
@@ -209,7 +215,7 @@ def build_environment(target: Path, extras: Sequence[str], without: Sequence[str
     try:
         pack(partial, files, {"bin/python": program, "bin/python3": program}, level)
         if checked:
-            check(partial)
+            check(partial, "tasks" if without else "jobs")
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -229,9 +235,11 @@ def main() -> int:
     parser.add_argument(
         "--extras", nargs="*", default=[], metavar="NAME", help="extras of pyproject.toml, such as text"
     )
-    parser.add_argument("--without", nargs="*", default=[], metavar="PACKAGE", help="packages to leave out")
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="PACKAGE", help="to leave out; only tasks are tried then"
+    )
     parser.add_argument("--level", type=int, default=6, choices=range(10), metavar="0-9", help="of gzip; default 6")
-    parser.add_argument("--unchecked", action="store_true", help="do not unpack it and import the jobs from it")
+    parser.add_argument("--unchecked", action="store_true", help="do not unpack and try it")
     given = parser.parse_args()
     if not given.target.name.endswith((".tar.gz", ".tgz", ".tar")):
         parser.error(f"{given.target}: name it .tar.gz or .tar: Spark unpacks by the ending")

@@ -66,7 +66,7 @@ class Stacked(Section):
     l2: NotNegative = 10.0
     """Penalty of the leaves' values."""
     bags: Annotated[int, Field(ge=1, le=20)] = 1
-    """So often the trees are grown, with other features drawn for each; all of them are added up, and all are served."""
+    """So often the trees are grown, with other features drawn for each; all are added up, and all are served."""
     folds: Annotated[int, Field(ge=2, le=20)] = 3
     """Parts of the users in the cross-validation."""
 

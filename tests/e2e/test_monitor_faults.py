@@ -80,6 +80,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
         *(clean(folder, "cents"), monitor(), monitor()),
         *(clean(folder, "robot"), monitor(0, "--fail-on", "alert")),
         *(clean(folder, "category"), monitor()),
+        *(clean(folder, "quiet"), ("build_features", [])),
         *(("run_pipeline", []), ("promote_model", ["--set", lenient]), monitor()),
         *(("run_pipeline", popular), ("promote_model", [*popular, "--set", lenient]), monitor()),
         ("fuse_recommendations", popular),
@@ -97,7 +98,7 @@ def alerts(line: dict[str, Any]) -> str:
 
 
 def test_days_without_a_fault_raise_no_alert(told: Story) -> None:
-    events_alone, everything = told.lines[2], told.lines[12]
+    events_alone, everything = told.lines[2], told.lines[14]
     assert (events_alone["alerts"], everything["alerts"]) == ([], [])
     assert everything["counts"]["ok"] > events_alone["counts"]["ok"] > 0
 
@@ -133,7 +134,7 @@ def test_an_alert_holds_up_publication_until_its_day_is_well(told: Story) -> Non
     price = [row.action for row in read_actions(told.workspace) if row.kind == "events.price_level"]
     assert price == ["held", "released"]
     assert told.lines[5]["held_up_by"] == [f"events.price_level of {LAST_DAY}"]
-    assert told.lines[12]["held_up_by"] == []
+    assert told.lines[14]["held_up_by"] == []
 
 
 def test_the_page_stands_where_the_json_line_says(told: Story) -> None:
@@ -147,13 +148,13 @@ def rows(path: str | Path) -> list[str]:
 
 
 def test_one_list_for_all_is_caught_and_the_champion_before_comes_back(told: Story) -> None:
-    good, bad = told.lines[12], told.lines[15]
+    good, bad = told.lines[14], told.lines[17]
     assert "lists.same_list_share [] One list for all: 100 % of " in alerts(bad)
     assert (good["rolled_back"], bad["rolled_back"]) == (False, True)
     decided = [row["action"] for row in read_decisions(told.workspace.latest("promote_model"))]
     assert decided == ["promoted", "promoted", "rolled_back"]
     back = next(one for one in told.workspace.history("fuse_recommendations") if "restored_from" in one.facts)
-    assert rows(back.path("recommendations")) == rows(told.lines[11]["outputs"]["recommendations"])
+    assert rows(back.path("recommendations")) == rows(told.lines[13]["outputs"]["recommendations"])
 
 
 def test_publication_waits_for_somebody_who_says_why(told: Story) -> None:

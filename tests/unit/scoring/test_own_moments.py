@@ -104,7 +104,9 @@ def test_a_user_has_his_moments_whoever_stands_beside_him() -> None:
         (103 * DAY, [0, 1, 2, 3, 4], [13.0, 2.0, 2.0, 1.0, 0.0], [5]),
     ],
 )
-def test_history_ends_at_the_moment_and_the_next_order_is_to_be_foretold(now, history, ages, order) -> None:
+def test_history_ends_at_the_moment_and_the_next_order_is_to_be_foretold(
+    now: int, history: list[int], ages: list[float], order: list[int]
+) -> None:
     block = block_of([VIEWER, BUYER])
     [own] = [one for one in draw_moments(block.events, VALID, ["purchase"], None, 7, 3) if now in one.now.tolist()]
     seen = at_moments(block, own, VALID, VOCABULARY)
