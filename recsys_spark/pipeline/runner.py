@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -110,7 +110,7 @@ class Runner:
         started = time.monotonic()
         self.workspace.check_held()
         inputs = self._inputs(stage)
-        _check_same_origin(inputs)
+        self._check_same_origin(inputs)
         own_day = stage.own_day and self._day is not None
         as_of = self._as_of({} if own_day else inputs) if stage.dated(self.config) else None
         key = stage_key(
@@ -201,6 +201,27 @@ class Runner:
             for name in stage.upstream
         }
 
+    def _check_same_origin(self, inputs: Mapping[str, Commit]) -> None:
+        """Refuse inputs of which one was made from another version of a second one than is newest now.
+
+        Versions of one key were made from the same by the same, so either will do.
+        """
+        for name, commit in inputs.items():
+            for origin, version in commit.inputs.items():
+                if origin in inputs and not self._same(inputs[origin], version):
+                    raise UserError(
+                        f"{name} was made from version {version} of {origin}, the newest is {inputs[origin].version}; "
+                        f"run jobs/{name.partition('.')[0]}.py first"
+                    )
+
+    def _same(self, commit: Commit, version: int) -> bool:
+        if commit.version == version:
+            return True
+        try:
+            return self.workspace.version(commit.stage, version).key == commit.key
+        except UserError:
+            return False
+
     def replace_views(self, commit: Commit) -> None:
         """Also for a commit that was kept: the last run may have died before it came to its views."""
         if self.config.tables.catalog and commit.tables:
@@ -233,17 +254,6 @@ class Runner:
             return given
         newest = datetime.fromisoformat(inputs["clean_events"].facts["newest_event"])
         return datetime.combine(newest.date() + timedelta(days=1), datetime.min.time())
-
-
-def _check_same_origin(inputs: dict[str, Commit]) -> None:
-    """Refuse inputs of which one was made from another version of a second one than is newest now."""
-    for name, commit in inputs.items():
-        for origin, version in commit.inputs.items():
-            if origin in inputs and inputs[origin].version != version:
-                raise UserError(
-                    f"{name} was made from version {version} of {origin}, the newest is {inputs[origin].version}; "
-                    f"run jobs/{name.partition('.')[0]}.py first"
-                )
 
 
 def _progress(stage: str) -> Callable[[str], None]:

@@ -28,6 +28,7 @@ def say(context: StageContext) -> StageResult:
 
 
 CLEAN = Stage("clean_events", (), (), say, dated=never)
+CLEANED_OTHERWISE = Stage("clean_events", (), ("seed",), say, dated=never)
 FEATURES = Stage("build_features", ("clean_events",), (), say, append_only=always)
 DATASETS = Stage("build_datasets", ("clean_events", "build_features"), (), say)
 
@@ -52,11 +53,20 @@ def test_an_input_made_from_another_version_of_a_second_input_is_refused(workspa
     at = runner(workspace)
     for stage in (CLEAN, FEATURES):
         at.run(stage)
-    newest = at.run(CLEAN).commit.version
+    newest = at.run(CLEANED_OTHERWISE).commit.version
     with pytest.raises(
         UserError, match=rf"made from version {newest - 1} of clean_events, the newest is {newest}; run jobs/build_fea"
     ):
         at.run(DATASETS)
+
+
+def test_an_input_made_from_an_earlier_version_of_the_very_same_is_taken(workspace: Path) -> None:
+    at = runner(workspace)
+    for stage in (CLEAN, FEATURES):
+        at.run(stage)
+    newest = at.run(CLEAN).commit.version
+    assert at.run(FEATURES, reuse=True).commit.inputs == {"clean_events": newest - 1}
+    assert at.run(DATASETS).commit.inputs["clean_events"] == newest
 
 
 def test_a_date_that_is_not_that_of_an_input_is_refused(workspace: Path) -> None:
