@@ -217,7 +217,8 @@ def _run_pipeline(runner: Runner, config: Config, force: bool) -> Report:
             name: runner.run(stage, parent, reuse=not force) for name, stage in stages.items() if name not in outcomes
         }
         decided: dict[str, Any] = {}
-        if config.promotion.auto and PUBLISHES in outcomes and (decision is None or decision.train):
+        decides = decision is None or decision.train or _undecided(runner)
+        if config.promotion.auto and PUBLISHES in outcomes and decides:
             outcomes[PROMOTE] = runner.run(_promotion_stage(Request()), parent, reuse=not force)
             outcomes[PUBLISHES] = replace(outcomes[PUBLISHES], commit=runner.workspace.require(PUBLISHES))
             decided = _decided(outcomes[PROMOTE])
@@ -233,14 +234,16 @@ def _retraining(
     runner: Runner, config: Config, parent: TrackedRun, stages: dict[str, Stage]
 ) -> tuple[Decision, dict[str, Stage]]:
     """Does the run train; and the stages that follow: all, or those of a night that keeps the model. Imported late."""
+    from recsys_spark.monitoring.actions import check_publication
     from recsys_spark.pipeline.kept import kept_stages
     from recsys_spark.pipeline.retraining import decide
 
+    check_publication(runner.workspace)  # before a training that nothing could come of
     decision = decide(config, runner.workspace, runner.tracker)
     log.info("retraining: %s: %s", "the run trains" if decision.train else "the model is kept", decision.why)
     parent.log_metrics(decision.metrics)
     parent.set_tags({"recsys.retraining": "train" if decision.train else "keep", "recsys.retraining.why": decision.why})
-    return decision, stages if decision.train else kept_stages(config)
+    return decision, stages if decision.train else kept_stages()
 
 
 def _with_store(runner: Runner, report: Report) -> Report:
@@ -260,6 +263,13 @@ def _request(arguments: argparse.Namespace) -> Request:
     if arguments.by and not arguments.rollback:
         raise UserError("--by says who rolls back; with --approve or --reject give the name there")
     return Request(arguments.approve, arguments.reject, arguments.comment or "", arguments.rollback, arguments.by or "")
+
+
+def _undecided(runner: Runner) -> bool:
+    """Has a night died between registering a challenger and judging it; imported late."""
+    from recsys_spark.pipeline.promote import undecided
+
+    return undecided(runner.workspace, runner.tracker)
 
 
 def _promotion_stage(request: Request) -> Stage:

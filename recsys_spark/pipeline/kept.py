@@ -5,7 +5,6 @@ Its parameters, weights and settings stay as they were registered; business rule
 
 from __future__ import annotations
 
-from recsys_spark.config import Config
 from recsys_spark.monitoring.actions import check_publication
 from recsys_spark.pipeline.fuse import publish_lists
 from recsys_spark.pipeline.list_rules import and_rule_files
@@ -16,17 +15,16 @@ from recsys_spark.pipeline.stages import STAGES
 PUBLISHING, FEATURES = "fuse_recommendations", "fit_features"
 
 
-def kept_stages(config: Config) -> dict[str, Stage]:
-    """What follows build_datasets on such a night, in order: features only where business rules read them."""
-    described = {FEATURES: STAGES[FEATURES]} if config.rules.on else {}
+def kept_stages() -> dict[str, Stage]:
+    """What follows build_datasets on such a night, in order: features are what rules and monitoring know items by."""
     publishing = Stage(
         name=PUBLISHING,
-        upstream=("build_features", "build_datasets", *described),
+        upstream=("build_features", "build_datasets", FEATURES),
         config_keys=("fusion", "rules", "scoring", "cleaning.item_ids", "seed"),
         run=run,
         follows=and_rule_files(standing_content),
     )
-    return {**described, PUBLISHING: publishing}
+    return {FEATURES: STAGES[FEATURES], PUBLISHING: publishing}
 
 
 def run(context: StageContext) -> StageResult:

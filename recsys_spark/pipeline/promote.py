@@ -21,7 +21,7 @@ from recsys_spark.pipeline.stage import Stage, StageContext, StageResult, always
 from recsys_spark.pipeline.stages import STAGES
 from recsys_spark.promotion.decisions import Champion, Pending, Request, State, decide, rolled_back_gate
 from recsys_spark.promotion.gates import Gate, judge
-from recsys_spark.promotion.ledger import PUBLISHING, STAGE, TABLE, Decision, append, state_of
+from recsys_spark.promotion.ledger import PUBLISHING, STAGE, TABLE, Decision, append, read_decisions, state_of
 from recsys_spark.tables.links import publish_again
 from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.workspace import Workspace
@@ -45,6 +45,14 @@ def promotion_stage(request: Request) -> Stage:
         reads=_made_from,
         follows=_challenger,
     )
+
+
+def undecided(workspace: Workspace, tracker: Tracker) -> bool:
+    """Is there a challenger that is not champion and on which no decision is recorded."""
+    challenger, champion = (aliased(tracker, MODEL_NAME, alias) for alias in (CHALLENGER, CHAMPION))
+    if challenger is None or (champion is not None and champion.content == challenger.content):
+        return False
+    return all(row["challenger"] != challenger.version for row in read_decisions(workspace.latest(STAGE)))
 
 
 def _made_from(config: Config, tracker: Tracker, workspace: Workspace) -> Mapping[str, int]:
@@ -125,8 +133,8 @@ def _roll_back(context: StageContext, request: Request) -> StageResult:
 def _check_newest(context: StageContext, challenger: Registered) -> None:
     """Refuse a challenger that was made from other versions than are newest."""
     for stage, commit in context.inputs.items():
-        version = challenger.pins.get(stage)
-        if version != commit.version:
+        version = challenger.pins.get(stage, 0)
+        if not context.workspace.same(commit, version):
             raise UserError(
                 f"{MODEL_NAME}/{challenger.version}@challenger was made from version {version} of {stage}, the newest "
                 f"is {commit.version}; run jobs/fuse_recommendations.py first"
@@ -187,8 +195,11 @@ def _published_by(context: StageContext, champion: Registered) -> None:
     if context.config.fusion.use == CHALLENGER:
         context.progress("fusion.use is challenger: the published lists stay those of the newest challenger")
     elif newest is None or newest.facts.get("served_version") != champion.version or not _settled(context, newest):
-        stage = replace(STAGES[PUBLISHING], run=partial(fuse.run, take_over=True))
-        context.run_part(kept_stages(context.config)[PUBLISHING] if _was_kept(context.workspace) else stage)
+        if _was_kept(context.workspace):
+            for stage in kept_stages().values():
+                context.run_part(replace(stage, day_of_inputs=True))
+        else:
+            context.run_part(replace(STAGES[PUBLISHING], run=partial(fuse.run, take_over=True)))
 
 
 def _settled(context: StageContext, newest: Commit) -> bool:

@@ -36,10 +36,13 @@ from recsys_spark.tracking.runs import Tracker
 SETTINGS = "learned_settings"
 """The tag of a registered model that holds the hash of the settings that it was learned by."""
 LEARNED_BY = (
+    *("source", "catalog", "demographics", "cleaning"),
     *("split", "datasets", "features", "models", "recommenders", "training", "seed"),
     *("evaluation.target_events", "evaluation.refit", "retraining.warm_start", "retraining.warm_epochs"),
 )
 """Keys of the configuration that what is learned depends on, besides those of `fusion`."""
+WHERE_ROWS_LIE = ("path", "options", "password_env")
+"""Keys of files that say where rows are and how they are stored, not what they mean."""
 OF_LISTS = ("k", "use", "explain_items")
 """Keys of `fusion` that only the lists depend on."""
 ACCURACY = "outcomes.ndcg_ratio"
@@ -101,9 +104,16 @@ class Standing:
 
 def learned_settings(config: Config) -> str:
     """sha256 of the settings that what is learned depends on."""
-    values = {key: config_value(config, key) for key in LEARNED_BY}
+    values = {key: _meaning(config_value(config, key)) for key in LEARNED_BY}
     fusion = {key: value for key, value in config_value(config, "fusion").items() if key not in OF_LISTS}
     return hashlib.sha256(json.dumps([values, fusion], sort_keys=True).encode()).hexdigest()
+
+
+def _meaning(value: Any) -> Any:
+    """A configured value without what only tells where rows lie."""
+    if isinstance(value, dict):
+        return {key: _meaning(inner) for key, inner in value.items() if key not in WHERE_ROWS_LIE}
+    return [_meaning(inner) for inner in value] if isinstance(value, list) else value
 
 
 def decide(config: Config, workspace: Workspace, tracker: Tracker) -> Decision:
@@ -116,7 +126,7 @@ def decide(config: Config, workspace: Workspace, tracker: Tracker) -> Decision:
         trained = workspace.version("build_datasets", challenger.pins.get("build_datasets", 0))
     except UserError:
         return _must("first", f"what {MODEL_NAME}/{challenger.version} was trained on is not in this workspace")
-    if trained.version == newest.version:
+    if trained.key == newest.key:
         return Decision(True, f"{MODEL_NAME}/{challenger.version} was trained on this very data: what is done stays")
     if challenger.tags.get(SETTINGS) != learned_settings(config):
         return _must("settings", f"settings changed since {MODEL_NAME}/{challenger.version} was trained")

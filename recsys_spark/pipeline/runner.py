@@ -109,10 +109,11 @@ class Runner:
         """Run a stage and commit its outputs; with `reuse`, an unchanged newest commit is returned instead."""
         started = time.monotonic()
         self.workspace.check_held()
-        inputs = self._inputs(stage)
+        named = self._named(stage)
+        inputs = self._inputs(stage, named)
         self._check_same_origin(inputs)
-        own_day = stage.own_day and self._day is not None
-        as_of = self._as_of({} if own_day else inputs) if stage.dated(self.config) else None
+        day = None if named or stage.day_of_inputs else self._day
+        as_of = self._as_of({} if stage.own_day and day else inputs, day) if stage.dated(self.config) else None
         key = stage_key(
             stage.name,
             self.config,
@@ -193,9 +194,11 @@ class Runner:
         self.replace_views(commit)
         return commit
 
-    def _inputs(self, stage: Stage) -> dict[str, Commit]:
+    def _named(self, stage: Stage) -> Mapping[str, int]:
+        return stage.reads(self.config, self.tracker, self.workspace) if stage.reads else {}
+
+    def _inputs(self, stage: Stage, named: Mapping[str, int]) -> dict[str, Commit]:
         """The commits that a stage reads: the newest ones, but for those that it names itself."""
-        named = stage.reads(self.config, self.tracker, self.workspace) if stage.reads else {}
         return {
             name: self.workspace.version(name, named[name]) if name in named else self.workspace.require(name)
             for name in stage.upstream
@@ -208,19 +211,11 @@ class Runner:
         """
         for name, commit in inputs.items():
             for origin, version in commit.inputs.items():
-                if origin in inputs and not self._same(inputs[origin], version):
+                if origin in inputs and not self.workspace.same(inputs[origin], version):
                     raise UserError(
                         f"{name} was made from version {version} of {origin}, the newest is {inputs[origin].version}; "
                         f"run jobs/{name.partition('.')[0]}.py first"
                     )
-
-    def _same(self, commit: Commit, version: int) -> bool:
-        if commit.version == version:
-            return True
-        try:
-            return self.workspace.version(commit.stage, version).key == commit.key
-        except UserError:
-            return False
 
     def replace_views(self, commit: Commit) -> None:
         """Also for a commit that was kept: the last run may have died before it came to its views."""
@@ -234,21 +229,19 @@ class Runner:
         if removed:
             log.info("removed %d old run directories", len(removed))
 
-    def _as_of(self, inputs: dict[str, Commit]) -> datetime | None:
+    def _as_of(self, inputs: Mapping[str, Commit], day: date | None) -> datetime | None:
         """The end of the run's day: that of the inputs, else the date given, else that of the newest event.
 
         Raises UserError where the date given is not the one that an input was made for.
         """
-        given = None if self._day is None else datetime.combine(self._day + timedelta(days=1), datetime.min.time())
+        given = None if day is None else datetime.combine(day + timedelta(days=1), datetime.min.time())
         for name, commit in inputs.items():
             if commit.as_of is None:
                 continue
             made_for = datetime.fromisoformat(commit.as_of)
             if given is not None and given != made_for:
-                day = (made_for - timedelta(days=1)).date()
-                raise UserError(
-                    f"--date {self._day}: {name} was made for {day}; run jobs/{name}.py for that date first"
-                )
+                other = (made_for - timedelta(days=1)).date()
+                raise UserError(f"--date {day}: {name} was made for {other}; run jobs/{name}.py for that date first")
             given = made_for
         if given is not None or "clean_events" not in inputs:
             return given

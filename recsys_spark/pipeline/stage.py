@@ -64,6 +64,8 @@ class Stage:
     """Versions of upstream stages that it reads where these are not the newest ones."""
     own_day: bool = False
     """May its date, where one is given, be another one than its inputs were made for."""
+    day_of_inputs: bool = False
+    """Is its date that of its inputs, whatever date the run was given; so it is where `reads` names versions."""
     follows: Callable[[Config, Tracker], Any] | None = None
     """What in the registry its outputs depend on, as JSON: part of its key."""
 

@@ -34,7 +34,9 @@ def starts_of(context: StageContext, inputs: FitInputs) -> list[Start]:
     """
     if inputs.frozen and WARM_FROM not in inputs.frozen:
         return []
-    found = [(end, start) for end, start in _all(context, inputs.name) if end <= inputs.cut_time]
+    # Of the run's own date there may be a champion already, where it is run again: it must not start from itself.
+    cut_time = inputs.cut_time - 1 if inputs.fit == SOURCE else inputs.cut_time
+    found = [(end, start) for end, start in _all(context, inputs.name) if end <= cut_time]
     starts = [start for _, start in sorted(found, key=lambda each: each[0], reverse=True)]
     if not starts:
         cut = datetime.fromtimestamp(inputs.cut_time, UTC).date()

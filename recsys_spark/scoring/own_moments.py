@@ -25,6 +25,8 @@ Ints = npt.NDArray[np.int64]
 DAY = int(SECONDS_A_DAY)
 ORDER_SECONDS = 3600
 """What is bought within so long of an order's first item belongs to the order."""
+LINE_SECONDS = 300
+"""What is bought so soon after the purchase before is no order of its own: shops that stamp each line of an order."""
 NOWHERE = -1
 """The fold of events that are neither history nor relevant."""
 SPAN = 1 << 40
@@ -48,19 +50,21 @@ def draw_moments(
 ) -> list[OwnMoments]:
     """At most `most` moments of each user; entry n holds the nth of those users who have so many.
 
-    A moment is that of an event of the fold after which a target event of the fold follows, before `end` (epoch
-    seconds; None for the fold's end). Those come first whose order follows on the same day (UTC), before a nightly list
-    would take over; by lot otherwise.
+    A moment is that of an event of the fold after which a new order of the fold follows, before `end` (epoch seconds;
+    None for the fold's end): the next target event begins one where the one before it is more than LINE_SECONDS older,
+    so no moment lies between the lines of one order. Those come first whose order follows on the same day (UTC), before
+    a nightly list would take over; by lot otherwise.
     """
     assert events.user_index is not None
     wanted = [code for code, name in enumerate(EVENT_TYPES) if name in target_events]
     inside = (events.folds == fold) & (end is None or events.times < end)
     keys = events.users[inside] * SPAN + events.times[inside]
-    orders = np.unique(keys[np.isin(events.event_types[inside], wanted)])
+    targets = np.unique(keys[np.isin(events.event_types[inside], wanted)])
+    begins = np.diff(targets, prepend=-SPAN) > LINE_SECONDS  # another user is SPAN away
     moments = np.unique(keys)
-    place = np.searchsorted(orders, moments, side="right")
-    following = np.append(orders, -1)[place]
-    kept = following // SPAN == moments // SPAN
+    place = np.searchsorted(targets, moments, side="right")
+    following = np.append(targets, -1)[place]
+    kept = (following // SPAN == moments // SPAN) & np.append(begins, False)[place]
     rows, now, first = moments[kept] // SPAN, moments[kept] % SPAN, following[kept] % SPAN
     later = first // DAY != now // DAY
     lot = np.lexsort((hashed(seed, events.user_index[rows], now), later, rows))

@@ -95,6 +95,15 @@ class Workspace:
                 return commit
         raise UserError(f"workspace {self.root}: version {version} of {stage} is gone; run the job again")
 
+    def same(self, commit: Commit, version: int) -> bool:
+        """Was another version of the commit's stage made from the same by the same. False where it is gone."""
+        if commit.version == version:
+            return True
+        try:
+            return self.version(commit.stage, version).key == commit.key
+        except UserError:
+            return False
+
     def published(self, commit: Commit) -> datetime:
         """When a commit was published, by the clock of its writer: that of its pointer, UTC, naive as `as_of` is.
 

@@ -16,7 +16,7 @@ from recsys_spark.pipeline.runner import Runner
 from recsys_spark.promotion.decisions import Request
 from recsys_spark.tables.pointer import publish
 from recsys_spark.tables.workspace import Workspace
-from recsys_spark.tracking.aliases import Registered
+from recsys_spark.tracking.aliases import CONTENT, Registered
 
 SOURCE = {
     "format": "csv",
@@ -37,13 +37,10 @@ def commit(workspace: Workspace, stage: str, **facts: Any) -> int:
     return publish(workspace.stage_directory(stage), stage, run, key="k", run_id="run", **told).version
 
 
-def test_features_are_fitted_where_business_rules_read_them_alone(tmp_path: Path) -> None:
-    plain = kept_stages(config(tmp_path))
-    assert list(plain) == ["fuse_recommendations"]
-    assert plain["fuse_recommendations"].upstream == ("build_features", "build_datasets")
-    ruled = kept_stages(config(tmp_path, rules={"blocked_items": ["a"]}))
-    assert list(ruled) == ["fit_features", "fuse_recommendations"]
-    assert ruled["fuse_recommendations"].upstream == ("build_features", "build_datasets", "fit_features")
+def test_lists_of_kept_nights_are_made_from_what_monitoring_knows_items_by() -> None:
+    stages = kept_stages()
+    assert list(stages) == ["fit_features", "fuse_recommendations"]
+    assert set(stages["fuse_recommendations"].upstream) == {"build_features", "build_datasets", "fit_features"}
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -58,7 +55,8 @@ def test_after_kept_nights_a_challenger_is_judged_on_what_it_was_made_from(
     commit(runner.workspace, "fuse_recommendations", **({"kept": True} if kept else {}))
     challenger = Registered("recsys-fused", "2", "", "", pins)
     monkeypatch.setattr(promote, "aliased", lambda *_: challenger)
-    inputs = runner._inputs(promotion_stage(Request()))
+    stage = promotion_stage(Request())
+    inputs = runner._inputs(stage, runner._named(stage))
     assert {name: found.version for name, found in inputs.items()} == {
         **dict.fromkeys(MADE_FROM, 1),
         **({} if kept else {"build_features": 2, "build_datasets": 2}),
@@ -71,5 +69,21 @@ def test_a_version_that_is_gone_is_said_in_one_line(tmp_path: Path, monkeypatch:
     commit(runner.workspace, "fuse_recommendations", kept=True)
     challenger = Registered("recsys-fused", "2", "", "", {"stage.build_features": "7"})
     monkeypatch.setattr(promote, "aliased", lambda *_: challenger)
+    stage = promotion_stage(Request())
     with pytest.raises(UserError, match="version 7 of build_features is gone; run the job again"):
-        runner._inputs(promotion_stage(Request()))
+        runner._inputs(stage, runner._named(stage))
+
+
+@pytest.mark.parametrize(
+    ("champion", "decided", "expected"),
+    [(None, [], True), ("another", [], True), ("new", [], False), ("another", ["2"], False), ("another", ["1"], True)],
+)
+def test_a_challenger_that_nobody_judged_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, champion: str | None, decided: list[str], expected: bool
+) -> None:
+    models = {"challenger": Registered("recsys-fused", "2", "", "", {CONTENT: "new"})}
+    if champion:
+        models["champion"] = Registered("recsys-fused", "1", "", "", {CONTENT: champion})
+    monkeypatch.setattr(promote, "aliased", lambda tracker, name, alias: models.get(alias))
+    monkeypatch.setattr(promote, "read_decisions", lambda commit: [{"challenger": version} for version in decided])
+    assert promote.undecided(Workspace(str(tmp_path)), cast(Any, None)) is expected

@@ -96,12 +96,15 @@ def test_settings_of_lists_are_not_learned_and_those_of_models_are() -> None:
     own = learned_settings(config())
     for changes in ({"fusion": {"k": 7}}, {"rules": {"blocked_items": ["a"]}}, {"retraining": {"max_age_days": 3}}):
         assert learned_settings(config(**changes)) == own
+    assert learned_settings(config(source={**SOURCE, "path": "landing/of/another/day.csv"})) == own
     for changes in (
         {"models": ["popularity"]},
         {"recommenders": {"gru": {"dim": 8}}},
         {"fusion": {"method": "average"}},
         {"retraining": {"warm_start": True}},
         {"split": {"valid_days": 3}},
+        {"cleaning": {"blocked_items": ["bag"]}},
+        {"source": {**SOURCE, "event_type": "view"}},
     ):
         assert learned_settings(config(**changes)) != own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -75,6 +76,18 @@ def test_a_date_that_is_not_that_of_an_input_is_refused(workspace: Path) -> None
         at.run(stage)
     with pytest.raises(UserError, match="--date 2020-01-01: build_features was made for 2024-03-05; run jobs/"):
         runner(workspace, date(2020, 1, 1)).run(DATASETS)
+
+
+def test_a_stage_that_names_its_versions_has_their_date_whatever_the_runs(workspace: Path) -> None:
+    at = runner(workspace)
+    for stage in (CLEAN, FEATURES):
+        at.run(stage)
+    later, newest = runner(workspace, date(2024, 3, 9)), at.workspace.require("build_features").version
+    named = replace(DATASETS, reads=lambda *_: {"build_features": newest})
+    for stage in (named, replace(DATASETS, day_of_inputs=True)):
+        assert later.run(stage).commit.as_of == "2024-03-06T00:00:00"
+    with pytest.raises(UserError, match="--date 2024-03-09: build_features was made for 2024-03-05"):
+        later.run(DATASETS)
 
 
 def test_an_unchanged_stage_is_kept_where_asked_and_runs_otherwise(workspace: Path) -> None:

@@ -47,10 +47,11 @@ class Registry:
         state = State(tuple(Champion(known, known) for known in sorted(self.models, reverse=True)))
         self.commit("promote_model", "promote", {"state": state.to_json()})
 
-    def starts(self, cut: datetime, frozen: dict[str, Any] | None = None) -> list[str]:
+    def starts(self, cut: datetime, frozen: dict[str, Any] | None = None, fit: str = "select") -> list[str]:
         context = SimpleNamespace(workspace=self.workspace, tracker=None)
         seconds = int(cut.replace(tzinfo=UTC).timestamp())
-        inputs = SimpleNamespace(name="gru", cut_time=seconds, frozen=frozen or {}, progress=self.told.append)
+        told = {"frozen": frozen or {}, "progress": self.told.append}
+        inputs = SimpleNamespace(name="gru", fit=fit, cut_time=seconds, **told)
         return [start.name for start in starts_of(cast(Any, context), cast(FitInputs, inputs))]
 
 
@@ -74,6 +75,14 @@ def test_what_is_published_starts_warm_only_where_what_was_evaluated_did(registr
     cut = datetime(2024, 3, 21)
     assert registry.starts(cut, {"best_epoch": 3}) == []
     assert registry.starts(cut, {"best_epoch": 3, "warm_from": "recsys-fused/1"}) == ["recsys-fused/1"]
+
+
+def test_what_is_published_again_does_not_start_from_the_champion_of_its_own_date(registry: Registry) -> None:
+    registry.champion(7)
+    registry.champion(14)
+    warm = {"warm_from": "recsys-fused/1"}
+    assert registry.starts(datetime(2024, 3, 14), warm, "publish") == ["recsys-fused/1"]
+    assert registry.starts(datetime(2024, 3, 14), warm, "test") == ["recsys-fused/2", "recsys-fused/1"]
 
 
 def test_champions_without_parameters_or_of_another_workspace_are_passed_over(registry: Registry) -> None:

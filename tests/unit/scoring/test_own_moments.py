@@ -72,6 +72,12 @@ def test_moments_are_those_of_events_that_an_order_follows_in_the_window() -> No
     ]
 
 
+def test_no_moment_lies_between_the_lines_of_one_order() -> None:
+    lines: list[Event] = [(item, PURCHASE, 101 * DAY + 4 * item, VALID) for item in range(4)]
+    order = [*lines, (5, VIEW, 101 * DAY + 6, VALID), (4, PURCHASE, 102 * DAY, VALID)]
+    assert drawn(block_of([sorted(order, key=lambda event: event[2])]), 7) == [(0, 101 * DAY + 12, 102 * DAY + HOUR)]
+
+
 def test_what_follows_the_labels_days_is_no_order() -> None:
     assert drawn(block_of([BUYER]), 7, end=103 * DAY) == []
 
