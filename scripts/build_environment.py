@@ -93,6 +93,13 @@ class Interpreter:
         return path.relative_to(self.prefix).as_posix()
 
 
+def packages_in(sites: Sequence[str]) -> dict[str, Distribution]:
+    """The packages of site-packages folders by name; one that lost its metadata is none."""
+    found = Distribution.discover(path=list(sites))
+    whole = [each for each in found if each.read_text("METADATA") or each.read_text("PKG-INFO")]
+    return {canonicalize_name(each.name): each for each in whole}
+
+
 def required(
     installed: Mapping[str, Distribution], root: str, extras: Sequence[str] = (), without: Collection[str] = ()
 ) -> dict[str, Distribution]:
@@ -204,7 +211,7 @@ def check(archive: Path, what: str) -> None:
 def build_environment(target: Path, extras: Sequence[str], without: Sequence[str], level: int, checked: bool) -> str:
     """Pack the environment that runs this; a line that says what is in it. Raises Refused."""
     sites = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    installed = {canonicalize_name(each.name): each for each in Distribution.discover(path=sites)}
+    installed = packages_in(sites)
     chosen = required(installed, PROJECT, extras, {*FROM_ELSEWHERE, *map(canonicalize_name, without)})
     free = check_pins(chosen, (ROOT / "constraints.txt").read_text(encoding="utf-8"))
     python = Interpreter.found(getattr(sys, "_base_executable", sys.executable))
