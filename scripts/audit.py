@@ -5,7 +5,8 @@ all.zip` asks no network: the file is OSV's export of the ecosystem PyPI (a zip 
 download), or a folder of such files.
 
 Exit 0: all were looked up, and nothing is known that is not accepted. 1: something is known. 3: some could not be
-looked up, and of them nothing is known either way: "none" is only said of what was looked up. What is accepted stands
+looked up (an advisory that cannot be read counts as that), and of them nothing is known either way: "none" is only said
+of what was looked up. What is accepted stands
 in scripts/audit_accepted.txt, a line each: id, the last day on which it is accepted, why.
 """
 
@@ -16,6 +17,7 @@ import json
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -23,11 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 HERE = Path(__file__).resolve().parent
 LOCK, ACCEPTED = HERE.parent / "constraints.txt", HERE / "audit_accepted.txt"
 SERVICES = ("pypi", "osv")
+EDGES = ("introduced", "fixed", "last_affected")
+"""The events of a range that move its edge; others (`limit`) say nothing of a version."""
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError, zipfile.BadZipFile, zlib.error)
+"""What reading and judging a damaged or unexpected advisory ends in."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Answer:
     looked_up: int
     found: tuple[Found, ...]
     unknown: tuple[str, ...] = ()
-    """Packages that it does not know: of them it says nothing."""
+    """Packages that it does not know, and advisories that cannot be read: of them it says nothing."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,29 +131,48 @@ def read_answer(text: str, source: str) -> Answer | None:
 
 
 def offline(lock: Mapping[str, str], advisories: Path) -> Answer | None:
-    """What an export of OSV says; None where it holds no advisory."""
+    """What an export of OSV says; None where no advisory of it can be read."""
     found: dict[tuple[str, str], Found] = {}
+    unread: set[str] = set()
+    doubtful: set[str] = set()
     number = 0
-    for advisory in _advisories(advisories):
-        number += 1
-        for affected in advisory.get("affected", ()) if not advisory.get("withdrawn") else ():
-            package = affected.get("package", {})
-            name = canonicalize_name(package.get("name", ""))
-            if package.get("ecosystem") == "PyPI" and name in lock and is_affected(lock[name], affected):
-                fixed = ", ".join(_events(affected, "fixed"))
-                found[name, advisory["id"]] = Found(name, lock[name], advisory["id"], fixed)
+    try:
+        for place, text in _advisories(advisories):
+            try:
+                advisory = json.loads(text)
+                for flaw in _flaws(lock, advisory, doubtful):
+                    found[flaw.name, flaw.id] = flaw
+                number += 1
+            except UNREADABLE:
+                unread.add(place)
+    except UNREADABLE as error:
+        print(f"{advisories}: cannot be read to its end ({error})", file=sys.stderr)
+        unread.add(str(advisories))
     said = f"{advisories} ({number} advisories)"
-    return Answer(said, len(lock), tuple(found[key] for key in sorted(found))) if number else None
+    unknown = (*sorted(doubtful), *(f"advisory {place}" for place in sorted(unread)))
+    known = tuple(found[key] for key in sorted(found))
+    return Answer(said, len(lock) - len(doubtful), known, unknown) if number else None
+
+
+def _flaws(lock: Mapping[str, str], advisory: Mapping[str, Any], doubtful: set[str]) -> Iterator[Found]:
+    """What an advisory says of the locked versions; packages of which it cannot be told are added to `doubtful`."""
+    for affected in advisory.get("affected", ()) if not advisory.get("withdrawn") else ():
+        package = affected.get("package", {})
+        name = canonicalize_name(package.get("name", ""))
+        if package.get("ecosystem") != "PyPI" or name not in lock:
+            continue
+        try:
+            if is_affected(lock[name], affected):
+                yield Found(name, lock[name], advisory["id"], ", ".join(_events(affected, "fixed")))
+        except UNREADABLE:
+            doubtful.add(name)
 
 
 def is_affected(version: str, affected: Mapping[str, Any]) -> bool:
-    """Is a version listed, or within a range of an OSV entry."""
+    """Is a version listed, or within a range of an OSV entry. Raises ValueError where a version cannot be compared."""
     if version in affected.get("versions", ()):
         return True
-    try:
-        ours = Version(version)
-    except InvalidVersion:
-        return False
+    ours = Version(version)
     return any(
         _within(ours, range_.get("events", ()))
         for range_ in affected.get("ranges", ())
@@ -156,12 +181,9 @@ def is_affected(version: str, affected: Mapping[str, Any]) -> bool:
 
 
 def _within(ours: Version, events: Sequence[Mapping[str, str]]) -> bool:
+    edges = [(Version(text), kind) for event in events for kind, text in event.items() if kind in EDGES]
     inside = False
-    for kind, text in sorted(
-        ((kind, text) for event in events for kind, text in event.items()),
-        key=lambda event: Version("0" if event[1] == "0" else event[1]),
-    ):
-        edge = Version(text)
+    for edge, kind in sorted(edges, key=lambda pair: pair[0]):
         if kind == "introduced" and ours >= edge:
             inside = True
         elif (kind == "fixed" and ours >= edge) or (kind == "last_affected" and ours > edge):
@@ -174,15 +196,20 @@ def _events(affected: Mapping[str, Any], kind: str) -> list[str]:
     return [event[kind] for range_ in ranges for event in range_.get("events", ()) if kind in event]
 
 
-def _advisories(place: Path) -> Iterator[dict[str, Any]]:
+def _advisories(place: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each JSON file; a file of a zip that is damaged has no content."""
     if place.is_dir():
         for file in sorted(place.glob("*.json")):
-            yield json.loads(file.read_text(encoding="utf-8"))
+            yield file.name, file.read_bytes()
         return
     with zipfile.ZipFile(place) as archive:
         for name in archive.namelist():
             if name.endswith(".json"):
-                yield json.loads(archive.read(name))
+                try:
+                    content = archive.read(name)
+                except UNREADABLE:
+                    content = b""
+                yield name, content
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ class MailServer:
     """Addresses that it does not take."""
     answers: list[str] = field(default_factory=list)
     """What it says to DATA one by one, then that it goes on."""
+    farewell: str = "221 bye"
+    """What it says to QUIT; where it is empty, it hangs up."""
     mails: list[str] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     logins: list[tuple[str, str]] = field(default_factory=list)
@@ -88,7 +90,7 @@ def mail_server(seen: MailServer | None = None) -> Iterator[MailServer]:
                     seen.in_clear.append(line)
                 verb = line.upper().partition(" ")[0]
                 if verb == "QUIT":
-                    return self.say("221 bye")
+                    return self.say(seen.farewell) if seen.farewell else None
                 getattr(self, f"on_{verb.lower()}", self.on_other)(line)
             return None
 

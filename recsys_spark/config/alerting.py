@@ -77,7 +77,8 @@ class OnAlert(Section):
 
     block_publication: tuple[str, ...] = ()
     """Alerts of these kinds hold up the lists: nothing is published and nobody promoted until somebody acknowledges
-    the alert, or its day is monitored again and all is well."""
+    the alert, or its day is monitored again and all is well. `lists` and `scores` hold up the lists after those that
+    were measured; `outcomes`, `bias` and `lists.age_days` never hold anything up: new lists are what helps."""
     roll_back: tuple[str, ...] = ()
     """Alerts of these kinds bring back the champion before, and its lists, where the lists that were monitored are
     still the published ones."""

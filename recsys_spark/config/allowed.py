@@ -34,8 +34,8 @@ TRACKERS = words(
     "sqlite http https databricks uc postgresql mysql mssql postgresql+psycopg2 postgresql+psycopg "
     "mysql+pymysql mysql+mysqldb mssql+pyodbc mssql+pymssql"
 )
-KEYS_IN_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*:.*@")
-"""`s3a://key:secret@bucket`; a secret may hold a slash."""
+KEYS_IN_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*:(?!\d{1,5}(?:[/,]|$)).*@")
+"""`s3a://key:secret@bucket`; a secret may hold a slash, and the port of `hdfs://namenode:8020/a@b` is none."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 PART = r"(?:[^\W\d][\w$#]*|`[^`/\\\x00-\x1f]+`|\"[^\"\x00-\x1f]+\"|\[[^\]\[\x00-\x1f]+\])"
 TABLE = re.compile(rf"{PART}(?:\.{PART}){{0,3}}")

@@ -20,23 +20,23 @@ FUNCTIONS = words(
     "octet_length overlay position regexp regexp_count regexp_extract regexp_extract_all regexp_instr regexp_like "
     "regexp_replace regexp_substr repeat replace reverse right rlike rpad rtrim soundex space split split_part "
     "startswith substr substring substring_index translate trim ucase upper like ilike base64 unbase64 hex unhex md5 "
-    "sha sha1 sha2 crc32 hash xxhash64 "
+    "sha sha1 sha2 crc32 hash xxhash64 to_char to_varchar parse_url url_decode "
     # numbers
     "abs acos acosh asin asinh atan atan2 atanh bin bround cbrt ceil ceiling conv cos cosh cot degrees div e exp expm1 "
     "factorial floor greatest hypot isnan least ln log log10 log1p log2 mod nanvl negative pi pmod positive pow power "
     "radians rint round sign signum sin sinh sqrt tan tanh try_add try_divide try_mod try_multiply try_subtract "
-    "width_bucket bit_count bit_get getbit shiftleft shiftright "
+    "width_bucket bit_count bit_get getbit shiftleft shiftright shiftrightunsigned "
     # days and times of the row
     "add_months date date_add date_diff date_format date_from_unix_date date_part date_sub date_trunc dateadd datediff "
     "datepart day dayname dayofmonth dayofweek dayofyear extract from_unixtime from_utc_timestamp hour last_day "
     "make_date make_timestamp minute month monthname months_between next_day quarter second timestamp timestamp_micros "
     "timestamp_millis timestamp_seconds to_date to_timestamp to_unix_timestamp to_utc_timestamp trunc try_to_timestamp "
-    "unix_date unix_micros unix_millis unix_seconds weekday weekofyear year "
+    "make_interval unix_date unix_micros unix_millis unix_seconds weekday weekofyear year "
     # what is missing, types, lists and JSON
     "coalesce if iff ifnull isnotnull isnull nullif nullifzero nvl nvl2 zeroifnull bigint binary boolean cast decimal "
     "double float int smallint string tinyint try_cast try_to_number to_number typeof array "
     "array_contains array_distinct array_join array_max array_min array_position array_remove array_size "
-    "arrays_overlap "
+    "array_except array_intersect array_union arrays_overlap flatten "
     "cardinality element_at exists filter forall get get_json_object json_array_length map_contains_key map_keys "
     "map_values named_struct size slice sort_array struct transform try_element_at aggregate reduce between when "
     "case"
@@ -45,7 +45,7 @@ FUNCTIONS = words(
 BEFORE_BRACKETS = words(
     "and or not in like ilike rlike regexp between is when then else case all any some as distinct div "
     "escape interval from for both leading trailing null true false end on by "
-    "varchar timestampadd timestampdiff"
+    "varchar numeric dec timestampadd timestampdiff"
 )
 """Words that may stand before a bracket and are no functions."""
 NEVER = words(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from recsys_spark.config.allowed import PART, words
+from recsys_spark.config.allowed import PART, VARIABLE, words
 from recsys_spark.redaction import holds_secret, is_secret
 
 LISTING = words("pathglobfilter recursivefilelookup modifiedbefore modifiedafter basepath ignoremissingfiles")
@@ -45,6 +45,20 @@ STREAMED = words(
 )
 """The same of the stream's; beside them `kafka.*`, less what loads classes."""
 LOADS_CLASSES = re.compile(r"\.class(?:es)?$|handler|interceptor|\.providers?$|factory", re.IGNORECASE)
+CALLBACKS = words(
+    "org.apache.kafka.common.security.authenticator.SaslClientCallbackHandler "
+    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler "
+    "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler "
+    "org.apache.kafka.common.security.oauthbearer.internals.OAuthBearerSaslClientCallbackHandler "
+    "software.amazon.msk.auth.iam.IAMClientCallbackHandler "
+    "software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler "
+    "com.google.cloud.hosted.kafka.auth.GcpLoginCallbackHandler "
+    "io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler"
+)
+"""Classes by which Kafka's client logs in with tokens and to the brokers of clouds; no others are loaded."""
+CALLBACK_OPTIONS = words("kafka.sasl.client.callback.handler.class kafka.sasl.login.callback.handler.class")
+TOKEN_ADDRESS = re.compile(r"kafka\.sasl\.oauthbearer\..*\.url", re.IGNORECASE)
+"""Where those get their tokens: over TLS, and not from a file (`file:`), which would be sent to the broker."""
 DRIVER = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+")
 JDBC_URL = re.compile(r"jdbc:[a-z][a-z0-9+-]*:[^\x00-\x1f]+", re.IGNORECASE)
 RUNS_CODE = re.compile(
@@ -76,13 +90,28 @@ def reader_options(format_: str, options: Mapping[str, str]) -> None:
 
 
 def stream_options(options: Mapping[str, str]) -> None:
-    """Refuse options of the stream that are not listed, or by which Kafka's client would load classes."""
+    """Refuse options of the stream that are not listed, or by which Kafka's client would load classes but CALLBACKS.
+
+    The values are those of `options`, or the names of variables of `options_env`: a class stands in `options` alone.
+    """
 
     def allowed(name: str) -> bool:
         plain = name.lower()
-        return plain in LISTING | STREAMED or (plain.startswith("kafka.") and not LOADS_CLASSES.search(plain))
+        if plain in LISTING | STREAMED | CALLBACK_OPTIONS:
+            return True
+        return plain.startswith("kafka.") and not LOADS_CLASSES.search(plain)
 
-    _listed([name for name in options if not allowed(name)], options, STREAMED | {"kafka.* that loads no class"})
+    for name, value in options.items():
+        if name.lower() in CALLBACK_OPTIONS and value not in CALLBACKS:
+            raise ValueError(f"options.{name} may be, written in options, one of {', '.join(sorted(CALLBACKS))}")
+        if TOKEN_ADDRESS.fullmatch(name) and not (value.startswith("https://") or VARIABLE.fullmatch(value)):
+            raise ValueError(f"options.{name} must begin with https://")
+
+    _listed(
+        [name for name in options if not allowed(name)],
+        options,
+        STREAMED | {"kafka.* that loads no class"} | CALLBACK_OPTIONS,
+    )
 
 
 def _listed(unknown: list[str], options: Mapping[str, str], known: frozenset[str]) -> None:

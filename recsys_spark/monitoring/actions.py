@@ -13,6 +13,12 @@ from recsys_spark.monitoring.ledger import Action, acknowledged, append, read_ac
 from recsys_spark.tables.workspace import Workspace
 
 GO_ON = "jobs/monitor.py --acknowledge NAME --comment TEXT"
+OF_THE_LISTS = ("lists", "scores")
+"""Groups that are about the newest lists: they hold up the next ones where these were made with the day's events."""
+OF_LIVE_LISTS = ("outcomes", "bias")
+"""Groups that are about lists from before the day: they never hold up publication, which is how users get others."""
+AGE = "lists.age_days"
+"""Nor does the age of the lists: only newer ones would mend it."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +31,43 @@ class Plan:
     """What holds up publication once they are written."""
     roll_back: Finding | None = None
     """The alert for which the champion before is wanted back."""
+    passed: tuple[Finding, ...] = ()
+    """Alerts of kinds that hold up publication which do not, since they are about lists from before the day."""
 
 
 def plan(
-    day: date, findings: Sequence[Finding], before: Sequence[Action], on_alert: OnAlert, run_id: str | None = None
+    day: date,
+    findings: Sequence[Finding],
+    before: Sequence[Action],
+    on_alert: OnAlert,
+    run_id: str | None = None,
+    *,
+    new_lists: bool = False,
 ) -> Plan:
     """What follows from the findings of `day`, given all rows of the ledger so far.
 
-    An alert that somebody acknowledged does not hold up publication a second time, however often its day is monitored.
+    `new_lists`: the lists that were measured were made with the day's events. Where they were not, an alert about them
+    holds up nothing, or the lists of yesterday would forbid those of today; one that holds already stays until it is
+    gone. An alert that somebody acknowledged does not hold up publication a second time, however often its day is
+    monitored.
     """
     alerts = [finding for finding in findings if finding.status == "alert"]
-    blocking = {
-        (day, finding.measure.key, finding.measure.subject): finding.sentence
-        for finding in alerts
-        if _named(finding, on_alert.block_publication)
-    }
+    stopping = [finding for finding in alerts if _named(finding, on_alert.block_publication)]
+    bad = {_about(day, finding) for finding in stopping if not _of_live_lists(finding)}
     held = {row.about for row in standing(before)}
     known = held | acknowledged(before)
+    unknown = [finding for finding in stopping if _about(day, finding) not in known]
+    passed = [one for one in unknown if _of_live_lists(one) or (one.measure.group in OF_THE_LISTS and not new_lists)]
     rows = [
-        Action("held", *about, sentence, run_id=run_id) for about, sentence in blocking.items() if about not in known
+        Action("held", *_about(day, finding), finding.sentence, run_id=run_id)
+        for finding in unknown
+        if finding not in passed
     ]
     rows += [
-        Action("released", *about, run_id=run_id) for about in sorted(held) if about[0] == day and about not in blocking
+        Action("released", *about, run_id=run_id) for about in sorted(held) if about[0] == day and about not in bad
     ]
     wanted = next((finding for finding in alerts if _named(finding, on_alert.roll_back)), None)
-    return Plan(tuple(rows), tuple(standing([*before, *rows])), wanted)
+    return Plan(tuple(rows), tuple(standing([*before, *rows])), wanted, tuple(passed))
 
 
 def check_publication(workspace: Workspace) -> None:
@@ -93,6 +111,14 @@ def acknowledge(workspace: Workspace, person: str, comment: str, day: date | Non
 def roll_back_mark(day: date) -> str:
     """What the comment of a roll back for an alert of this day begins with, so that there is one a day at most."""
     return f"alert of {day}: "
+
+
+def _about(day: date, finding: Finding) -> tuple[date, str, str]:
+    return day, finding.measure.key, finding.measure.subject
+
+
+def _of_live_lists(finding: Finding) -> bool:
+    return finding.measure.group in OF_LIVE_LISTS or finding.measure.key == AGE
 
 
 def _named(finding: Finding, kinds: Collection[str]) -> bool:

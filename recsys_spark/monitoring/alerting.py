@@ -1,6 +1,7 @@
 """Telling people of alerts: the log always, a webhook and an e-mail where they are configured; one message a run.
 
-Nothing here fails a job: what could not be delivered is logged and recorded, and the next run of the day tries again.
+Nothing here fails a job: what could not be delivered is logged and recorded, and the next runs try again, those of the
+same day and those of the LATE_DAYS days after it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from recsys_spark.config.alerting import Email, Notify
+from recsys_spark.config.alerting import Notify
 from recsys_spark.monitoring.delivery import DeliveryError, deliver
 from recsys_spark.monitoring.finding import STATUSES, Finding, Status
-from recsys_spark.monitoring.ledger import Action
+from recsys_spark.monitoring.ledger import Action, undelivered
 from recsys_spark.monitoring.mail import Login, message, send
 from recsys_spark.monitoring.webhook import post
 from recsys_spark.redaction import remember
@@ -85,6 +86,10 @@ class News:
         return "\n".join([*lines, *self.done, *where, f"MLflow run: {self.run_id}"])
 
 
+Way = Callable[[News, Notify, Mapping[str, str]], str | None]
+"""Sends a message once: what is to be said of it, None as a rule. Raises DeliveryError."""
+
+
 def counted(findings: Sequence[Finding]) -> str:
     """`2 alerts, 1 warning`; `all is well` of none."""
     parts = []
@@ -102,31 +107,47 @@ def write_log(findings: Sequence[Finding]) -> None:
 
 
 def tell(
-    news: News, notify: Notify, before: Sequence[Action], environment: Mapping[str, str] = os.environ
+    news: News,
+    notify: Notify,
+    before: Sequence[Action],
+    environment: Mapping[str, str] = os.environ,
+    earlier: Sequence[News] = (),
 ) -> list[Action]:
     """Send what is due by each configured way; returns a row for each message that was sent or could not be.
 
     A way by which the newest message on this day said the same is passed over. Where all is well, nothing is sent,
-    unless something else was told of the day before.
+    unless something else was told of the day before. After that, news of `earlier` days that could not be delivered by
+    a way (`undelivered`) goes out by it, a message a day, until one fails.
     """
-    at_least, digest = notify.at_least, news.digest(notify.at_least)
     for variable in _variables(notify):
         if not environment.get(variable, "").strip():
             log.warning("monitor: the environment variable %s is not set: nobody would be told of an alert", variable)
+    late = undelivered(before, news.day)
     rows = []
-    for name, way in _ways(news, notify, environment).items():
-        if digest == _last(before, news.day, name):
-            log.info("monitor: %s: nothing new to tell of %s", name, news.day)
-            continue
-        problem = _problem(way, notify)
-        if problem is None:
-            log.info("monitor: %s: sent: %s", name, news.subject(at_least))
-        else:
-            log.warning("monitor: %s: the message on %s was not sent: %s", name, news.day, problem)
-        rows.append(
-            Action("not_sent" if problem else "sent", news.day, "", name, digest, comment=problem, run_id=news.run_id)
-        )
+    for name in _ways(notify):
+        for one in [news, *(old for old in earlier if (old.day, name) in late)]:
+            row = _told(one, name, notify, before, environment)
+            rows += [row] if row else []
+            if row and row.action == "not_sent":
+                break  # the way does not work: each further message would wait as long for nothing
     return rows
+
+
+def _told(
+    news: News, name: str, notify: Notify, before: Sequence[Action], environment: Mapping[str, str]
+) -> Action | None:
+    """Send the message of a day by a way; the row of it, None where there is nothing new to tell."""
+    digest = news.digest(notify.at_least)
+    if digest == _last(before, news.day, name):
+        log.info("monitor: %s: nothing new to tell of %s", name, news.day)
+        return None
+    way = _ways(notify)[name]
+    sent, comment = _delivered(lambda: way(news, notify, environment), notify)
+    if sent:
+        log.info("monitor: %s: %s: %s", name, comment or "sent", news.subject(notify.at_least))
+    else:
+        log.warning("monitor: %s: the message on %s was not sent: %s", name, news.day, comment)
+    return Action("sent" if sent else "not_sent", news.day, "", name, digest, comment=comment, run_id=news.run_id)
 
 
 def _last(before: Sequence[Action], day: date, name: str) -> str:
@@ -135,25 +156,20 @@ def _last(before: Sequence[Action], day: date, name: str) -> str:
     return found[-1] if found else ""
 
 
-def _problem(way: Callable[[], None], notify: Notify) -> str | None:
-    """Why a message could not be sent; None where it was."""
+def _delivered(send_it: Callable[[], str | None], notify: Notify) -> tuple[bool, str | None]:
+    """Was a message sent, and why not, or what is to be said of it."""
     try:
-        deliver(way, notify.tries, notify.pause_seconds)
+        return True, deliver(send_it, notify.tries, notify.pause_seconds)
     except DeliveryError as error:
-        return str(error)
+        return False, str(error)
     except Exception as error:  # a monitor that fails tells nobody; the error's text may hold a secret
-        return type(error).__name__
-    return None
+        return False, type(error).__name__
 
 
-def _ways(news: News, notify: Notify, environment: Mapping[str, str]) -> dict[str, Callable[[], None]]:
-    ways: dict[str, Callable[[], None]] = {}
-    if notify.webhook_url_env:
-        ways[WEBHOOK] = lambda: _by_webhook(news, notify, environment)
-    if notify.email:
-        server = notify.email
-        ways[EMAIL] = lambda: _by_email(news, notify, server, environment)
-    return ways
+def _ways(notify: Notify) -> dict[str, Way]:
+    configured = {WEBHOOK: bool(notify.webhook_url_env), EMAIL: notify.email is not None}
+    ways: dict[str, Way] = {WEBHOOK: _by_webhook, EMAIL: _by_email}
+    return {name: way for name, way in ways.items() if configured[name]}
 
 
 def _by_webhook(news: News, notify: Notify, environment: Mapping[str, str]) -> None:
@@ -162,12 +178,13 @@ def _by_webhook(news: News, notify: Notify, environment: Mapping[str, str]) -> N
     post(url, body, _name(news, notify), notify.timeout_seconds)
 
 
-def _by_email(news: News, notify: Notify, server: Email, environment: Mapping[str, str]) -> None:
-    login = None
+def _by_email(news: News, notify: Notify, environment: Mapping[str, str]) -> str | None:
+    server, login = notify.email, None
+    assert server is not None, "a way only where it is configured"
     if server.user_env and server.password_env:
         login = Login(_secret(server.user_env, environment), _secret(server.password_env, environment))
     mail = message(server, news.subject(notify.at_least), news.text(notify.at_least), _name(news, notify))
-    send(server, mail, login, notify.timeout_seconds)
+    return send(server, mail, login, notify.timeout_seconds)
 
 
 def payload(news: News, at_least: Status) -> dict[str, Any]:

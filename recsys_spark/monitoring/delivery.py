@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+Said = TypeVar("Said")
 
 
 class DeliveryError(Exception):
@@ -16,9 +19,9 @@ class DeliveryError(Exception):
 
 
 def deliver(
-    send: Callable[[], None], tries: int, pause_seconds: float, sleep: Callable[[float], None] = time.sleep
-) -> None:
-    """Call `send` until it succeeds, up to `tries` times; the pause doubles from one try to the next.
+    send: Callable[[], Said], tries: int, pause_seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> Said:
+    """Call `send` until it succeeds, up to `tries` times, and return what it returned; the pause doubles each time.
 
     Raises DeliveryError where it does not, at once where a further try is of no use.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,11 @@ SCHEMA = pa.schema(
 """The table's columns, without asking Spark: who acknowledges an alert must not wait for a session."""
 What = Literal["held", "released", "acknowledged", "rolled_back", "not_rolled_back", "sent", "not_sent"]
 """`held`: the alert holds up publication; `released`: its day was monitored again and all was well; `acknowledged`:
-somebody lets publication go on; `sent`: a message went out, and `subject` says by what."""
+somebody lets publication go on; `sent`: a message went out, and `subject` says by what; `not_sent`: it could not."""
+
+
+LATE_DAYS = 7
+"""For so many days a message that could not be sent is tried again."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,13 @@ def standing(actions: Sequence[Action]) -> list[Action]:
 def acknowledged(actions: Sequence[Action]) -> set[tuple[date, str, str]]:
     """Day, kind and subject of the alerts with which somebody lets publication go on."""
     return {row.about for row in actions if row.action == "acknowledged"}
+
+
+def undelivered(actions: Sequence[Action], day: date) -> list[tuple[date, str]]:
+    """Day and way of the messages that could not be sent in the LATE_DAYS days before `day`, oldest first."""
+    newest = {(row.day, row.subject): row.action for row in actions if row.action in ("sent", "not_sent")}
+    first = day - timedelta(days=LATE_DAYS)
+    return sorted(about for about, action in newest.items() if action == "not_sent" and first <= about[0] < day)
 
 
 def _numbered(actions: Sequence[Action], before: int, at: datetime) -> list[dict[str, Any]]:

@@ -57,6 +57,13 @@ def newest_lists(workspace: Workspace, moment: datetime) -> Commit | None:
     return newest_of(workspace.history(LISTS), moment)
 
 
+def made_with(workspace: Workspace, day: date) -> bool:
+    """Were the newest lists as of a day's end made with events of the day; where there are none, they were not."""
+    start = datetime.combine(day, time())
+    commit = newest_lists(workspace, start + timedelta(days=1))
+    return commit is not None and commit.as_of is not None and datetime.fromisoformat(commit.as_of) > start
+
+
 def newest_of(history: Sequence[Commit], moment: datetime) -> Commit | None:
     """The same of versions, oldest first; those that a roll back restored count as made when it stepped in."""
     found = [

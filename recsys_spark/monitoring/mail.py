@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 
@@ -33,10 +35,13 @@ def message(server: Email, subject: str, body: str, name: str) -> EmailMessage:
     return mail
 
 
-def send(server: Email, mail: EmailMessage, login: Login | None, timeout_seconds: float) -> None:
-    """Send it once, to all its addresses. Raises DeliveryError, also where only some of them are refused."""
+def send(server: Email, mail: EmailMessage, login: Login | None, timeout_seconds: float) -> str | None:
+    """Send it once, to all its addresses; how many of them were refused, in words, None where all were taken.
+
+    Raises DeliveryError where the server did not take it. Once it did, it is sent, however the server takes leave.
+    """
     try:
-        with _connected(server, timeout_seconds) as connection:
+        with _leaving(_connected(server, timeout_seconds)) as connection:
             if login is not None:
                 connection.login(login.user, login.password)
             refused = connection.send_message(mail)
@@ -59,8 +64,18 @@ def send(server: Email, mail: EmailMessage, login: Login | None, timeout_seconds
         raise DeliveryError(failure(error), again=True) from None
     except ValueError as error:  # such as a password that is no ASCII; its text may hold it
         raise DeliveryError(type(error).__name__, again=False) from None
-    if refused:
-        raise DeliveryError(f"the server refuses {', '.join(sorted(refused))}; the others have it", again=False)
+    return f"sent, but the server refused {len(refused)} of {len(server.to)} addresses" if refused else None
+
+
+@contextmanager
+def _leaving(connection: smtplib.SMTP) -> Iterator[smtplib.SMTP]:
+    """Say QUIT at the end and hear no answer: smtplib's own block raises for another than 221, though all was done."""
+    try:
+        yield connection
+    finally:
+        with suppress(smtplib.SMTPException, OSError):
+            connection.quit()
+        connection.close()
 
 
 def _connected(server: Email, timeout_seconds: float) -> smtplib.SMTP:

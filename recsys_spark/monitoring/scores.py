@@ -55,7 +55,8 @@ def measure_scores(context: MonitorContext) -> list[Measure]:
     now = sides.get(NOW)
     if now is None:
         return context.without(GROUP, "the lists are empty")
-    others = {name: side for name, side in sides.items() if name != NOW and side.edges}
+    comparable = bool(now.edges)  # without one finite score there is nothing to compare, and `not_finite` says so
+    others = {name: side for name, side in sides.items() if comparable and name != NOW and side.edges}
     edges = {name: sorted(set(side.edges[1:-1])) for name, side in others.items()}
     counts = counted(scores, edges) if edges else {}
     found = [_measure(context, "not_finite", "", float(now.bad), None, now.rows)]

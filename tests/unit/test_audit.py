@@ -65,6 +65,37 @@ def test_an_export_is_searched_by_name_however_it_is_written(tmp_path: Path) -> 
     assert audit.offline({"some-package": "2.0"}, tmp_path / "all.zip").found == ()
 
 
+def test_events_that_move_no_edge_are_passed_over() -> None:
+    events = [{"introduced": "1.0", "limit": "*"}, {"database_specific": "no version"}, {"fixed": "2.0"}]
+    assert audit.is_affected("1.5", affected(events))
+    assert not audit.is_affected("2.0", affected(events))
+
+
+def test_an_advisory_that_cannot_be_read_is_not_looked_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lock = {"some-package": "1.0", "another": "1.0"}
+    export = tmp_path / "osv"
+    export.mkdir()
+    good = {"id": "PYSEC-1", "affected": [affected([{"introduced": "0"}, {"fixed": "1.0"}])]}
+    (export / "a.json").write_text(json.dumps(good))
+    assert audit.offline(lock, export) == audit.Answer(f"{export} (1 advisories)", 2, ())
+    odd = {"id": "PYSEC-2", "affected": [affected([{"introduced": "0"}, {"fixed": "no version"}])]}
+    (export / "b.json").write_text(json.dumps(odd))
+    answer = audit.offline(lock, export)
+    assert (answer.looked_up, answer.unknown, answer.found) == (1, ("some-package",), ())
+    (export / "b.json").unlink()
+    for content in ('{"id": ', "[1]", '{"affected": [3]}', '{"affected": [{"package": {"name": 5}}]}', "\xff"):
+        (export / "c.json").write_text(content, encoding="latin-1")
+        assert audit.offline(lock, export).unknown == ("advisory c.json",)
+    monkeypatch.setattr(audit, "locked", lambda text: lock)
+    assert audit.main(["--advisories", str(export)]) == 3
+    assert "not looked up: advisory c.json" in capsys.readouterr().out
+    (tmp_path / "all.zip").write_bytes(b"PK no zip")
+    for place in (tmp_path / "all.zip", tmp_path / "none.zip"):
+        assert audit.main(["--advisories", str(place)]) == 3
+
+
 def test_packages_that_a_database_does_not_know_are_not_called_safe(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

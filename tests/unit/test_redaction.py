@@ -20,6 +20,7 @@ from recsys_spark.redaction import (
     covered_values,
     holds_secret,
     is_secret,
+    remember,
     remember_environment,
 )
 from recsys_spark.scheduling.job_runs import LONGEST, one_line
@@ -30,6 +31,7 @@ SECRET = 'pa"ss w@rd/100%-öl'
 @pytest.fixture(autouse=True)
 def _forgotten_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_known", set())
+    monkeypatch.setattr(redaction, "_taken", set())
 
 
 @pytest.fixture
@@ -61,9 +63,25 @@ def test_a_variable_that_is_not_set_is_named_with_its_key() -> None:
         ("-Djavax.net.ssl.trustStorePassword=hunter2 -Xmx1g", "-Djavax.net.ssl.trustStorePassword=*** -Xmx1g"),
         ('{"client_secret": "hunter2", "n": 1}', '{"client_secret": "***", "n": 1}'),
         ("fs.azure.account.key.shop=hunter2", "fs.azure.account.key.shop=***"),
+        ('login "u" password="hunter2";', 'login "u" password="***";'),
+        ("password='s3 cret' next", "password='***' next"),
+        ("password = hunter2 next", "password = *** next"),
+        ("Password: hunter2 next", "Password: *** next"),
+        (r"{\"password\": \"hun ter2\", \"n\": 1}", r"{\"password\": \"***\", \"n\": 1}"),
+        ("credentials={user=u, password=hunter2, n=1}", "credentials={user=u, password=*** n=1}"),
+        ("password=hunter2,cd;e)f} next", "password=*** next"),
+        ("password={cipher}hunter2 next", "password=*** next"),
+        ("jdbc:sqlserver://h;password=hunter2;encrypt=true", "jdbc:sqlserver://h;password=***;encrypt=true"),
+        ("options=-Dx.password=hunter2 -Xmx1g", "options=-Dx.password=*** -Xmx1g"),
+        ("kafka.ssl.keystore.key=hunter2", "kafka.ssl.keystore.key=***"),
+        ("-----BEGIN PRIVATE KEY----- hunter2 -----END PRIVATE KEY----- next", "*** next"),
         # What is no secret stays, so that a message can be understood.
         ("http://host:8000/lists/ann@example.org", "http://host:8000/lists/ann@example.org"),
         ("features.tokenizer: no such folder", "features.tokenizer: no such folder"),
+        ("http://token-service:8000/x, token-service:80", "http://token-service:8000/x, token-service:80"),
+        ("/srv/credentials.csv: no such file", "/srv/credentials.csv: no such file"),
+        ("source.password: unknown key; see docs", "source.password: unknown key; see docs"),
+        ("at x.get(CredentialProvider.java:120)", "at x.get(CredentialProvider.java:120)"),
         ("name that password_env=SHOP_PASSWORD", "name that password_env=SHOP_PASSWORD"),
         ("s3a.aws.credentials.provider=org.apache.Provider", "s3a.aws.credentials.provider=org.apache.Provider"),
     ],
@@ -80,6 +98,14 @@ def test_what_looks_like_a_secret_by_its_place_is_covered(text: str, seen: str) 
         ("spark.hadoop.fs.azure.account.key.shop.blob", True), ("kafka.sasl.jaas.config", True), ("sslpwd", False),
         ("spark.hadoop.fs.s3a.aws.credentials.provider", False), ("PWD", False), ("features.tokenizer", False),
         ("password_env", False), ("AWS_WEB_IDENTITY_TOKEN_FILE", False), ("tokens", False), ("sasrec", False),
+        ("kafka.ssl.keystore.key", True), ("ssl.keystore.location", False), ("kafka.ssl.keystore.key.password", True),
+        ("spark.kubernetes.container.image.pullSecrets", False), ("spark.io.encryption.keySizeBits", False),
+        ("spark.io.encryption.keygen.algorithm", False), ("spark.authenticate.secretBitLength", False),
+        ("spark.security.credentials.renewalRatio", False), ("spark.security.credentials.retryWait", False),
+        ("spark.kafka.clusters.shop.sasl.token.mechanism", False), ("spark.authenticate.secret", True),
+        ("spark.hadoop.fs.azure.sas.token.provider.type.shop.dfs.core.windows.net", False),
+        ("spark.hadoop.fs.azure.sas.fixed.token.shop.dfs.core.windows.net", True),
+        ("kafka.sasl.oauthbearer.token.endpoint.url", False),
     ],
 )  # fmt: skip
 def test_names_of_secrets_are_told_from_names_that_sound_like_them(name: str, secret: bool) -> None:
@@ -95,6 +121,10 @@ def test_names_of_secrets_are_told_from_names_that_sound_like_them(name: str, se
         ("jdbc:databricks://h;Auth_AccessToken=x", True),
         ("abfss://container@account.dfs.core.windows.net/events", False),
         ("jdbc:postgresql://db:5432/shop?sslmode=require", False),
+        ("jdbc:sqlserver://token-db:1433", False),
+        ("arn:aws:secretsmanager:eu-west-1:1:secret:shop", False),
+        ("hdfs://namenode:8020/logs/user@corp", False),
+        ("-----BEGIN PRIVATE KEY-----", True),
     ],
 )
 def test_passwords_in_addresses_are_found(text: str, holds: bool) -> None:
@@ -117,6 +147,54 @@ def test_secrets_of_the_environment_are_covered_and_its_paths_are_not(tmp_path: 
     )
     text = f"sesame-sesame in {tmp_path} of /srv/shop is on"
     assert covered(text) == f"*** in {tmp_path} of /srv/shop is on"
+
+
+def test_a_short_value_that_a_variable_holds_is_covered_where_it_stands_alone() -> None:
+    remember_environment(
+        {
+            "POSTGRES_PASSWORD": "postgres",
+            "SECRET_STORE_PORT": "tcp://10.0.0.7:8200",
+            "SECRET_STORE_PORT_8200_TCP_ADDR": "10.0.0.7",
+            "TOKEN_SERVICE_HOST": "tokens.internal.example",
+        }
+    )
+    outputs = "/srv/postgres/x, a-postgres, postgres_1, postgres.csv, postgresql, tcp://10.0.0.7:8200"
+    assert covered(outputs) == outputs
+    assert covered("at tokens.internal.example") == "at tokens.internal.example"
+    assert covered("no user with 'postgres', or postgres.") == "no user with '***', or ***."
+    remember("postgres")  # now it was read as a secret
+    assert covered("/srv/postgres") == "/srv/***"
+
+
+@pytest.mark.parametrize(
+    ("secret", "inner"),
+    [
+        ("postgresql://ann:hun%2Fter2-hunter2@db/mlflow", ("hun%2Fter2-hunter2", "hun/ter2-hunter2")),
+        ("https://mlflow/?token=hun%2Fter2-hunter2&x=1", ("hun%2Fter2-hunter2", "hun/ter2-hunter2")),
+        ('x.PlainLoginModule required username="shop" password="hunter2-hunter2";', ("hunter2-hunter2",)),
+        ("redis://:short7@db/0", ("short7",)),
+    ],
+)
+def test_what_is_secret_within_a_secret_is_covered_by_itself(secret: str, inner: tuple[str, ...]) -> None:
+    for each in inner:
+        assert covered(f"said {each} no") == f"said {each} no"
+    remember(secret)
+    for each in inner:
+        assert covered(f"said {each} no") == "said *** no"
+    assert covered("shop, ann, mlflow") == "shop, ann, mlflow"
+
+
+def test_values_that_are_read_later_are_covered_too() -> None:
+    for secret in ("sesame-one", "sesame-two"):
+        assert covered(f"a {secret} b") == f"a {secret} b"
+        remember(secret)
+        assert covered(f"a {secret} b") == "a *** b"
+
+
+@pytest.mark.parametrize("piece", ["ab12", "//a:", "password", "a=", "p='", " "])
+def test_long_texts_are_covered_in_time_that_grows_with_their_length(piece: str) -> None:
+    text = piece * (2**20 // len(piece))  # in the square of it, this takes an hour
+    assert covered(text) == text
 
 
 def test_the_log_shows_no_secret_in_messages_and_stacks(known: str) -> None:

@@ -30,7 +30,8 @@ def database(path: str = "shop.sales", url: str = URL, **options: str) -> Source
 @pytest.mark.parametrize(
     "path",
     ["landing/*.csv", "../landing/*.csv", "/data/{a,b}/day=[0-9]*.csv", "s3a://shop/events", "hdfs:///events", 
-     "C:/a.csv", "abfss://raw@account.dfs.core.windows.net/x", "file:///data/a.csv", "a b.csv"],
+     "C:/a.csv", "abfss://raw@account.dfs.core.windows.net/x", "file:///data/a.csv", "a b.csv",
+     "hdfs://namenode:8020/landing/user@corp/*.parquet", "hdfs://one:8020,two:8020/user@corp/*.parquet"],
 )  # fmt: skip
 def test_paths_of_files_and_stores_are_taken(path: str) -> None:
     assert source(path=path).paths == (path,)
@@ -43,6 +44,8 @@ def test_paths_of_files_and_stores_are_taken(path: str) -> None:
         ("https://example.org/a.csv", "https: is no file system or store"),
         ("jar:file:/a.jar!/x", "jar: is no file system or store"),
         ("s3a://AKIA:secret@bucket/x", "holds a password"),
+        ("s3a://AKIA:sec/ret@bucket/x", "holds a password"),
+        ("hdfs://ann:12345@namenode:8020/x", "holds a password"),
         ("landing/../../etc/passwd", r"\.\. after a folder"),
         ("landing/%2e%2e/%2e%2e/etc/passwd", r"\.\. after a folder"),
         ("a\x00b.csv", "a character that no path has"),
@@ -146,14 +149,39 @@ def test_options_of_readers_are_listed(format_: str, options: dict[str, str]) ->
 @pytest.mark.parametrize(
     "options",
     [{"sasl.jaas.config": "x"}, {"kafka.interceptor.classes": "x"}, {"kafka.sasl.login.callback.handler.class": "x"},
+     {"kafka.sasl.client.callback.handler.class": "org.x.IAMClientCallbackHandler"},
      {"kafka.ssl.engine.factory.class": "x"}, {"kafka.security.providers": "x"}, {"path": "/etc"}],
 )  # fmt: skip
 def test_kafkas_client_loads_no_class_by_name(options: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match=r"may not be set|would be a secret"):
+    with pytest.raises(ValidationError, match=r"may not be set|would be a secret|may be, written in options, one of"):
         Stream(format="kafka", options={**KAFKA, **options})
     with pytest.raises(ValidationError):
         Stream(format="kafka", options=KAFKA, options_env=dict.fromkeys(options, "not-a-name"))
     assert Stream(format="kafka", options={**KAFKA, "kafka.security.protocol": "SASL_SSL", "startingOffsets": "latest"})
+
+
+@pytest.mark.parametrize(
+    ("way", "handler"),
+    [
+        ("client", "software.amazon.msk.auth.iam.IAMClientCallbackHandler"),
+        ("login", "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler"),
+        ("login", "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler"),
+    ],
+)
+def test_kafkas_client_loads_the_known_classes_by_which_it_logs_in(way: str, handler: str) -> None:
+    options = {f"kafka.sasl.{way}.callback.handler.class": handler}
+    assert Stream(format="kafka", options={**KAFKA, **options}).options[f"kafka.sasl.{way}.callback.handler.class"]
+    with pytest.raises(ValidationError, match="may be, written in options, one of"):
+        Stream(format="kafka", options=KAFKA, options_env=dict.fromkeys(options, "HANDLER"))
+
+
+def test_kafkas_client_gets_its_tokens_over_tls() -> None:
+    name = "kafka.sasl.oauthbearer.token.endpoint.url"
+    assert Stream(format="kafka", options={**KAFKA, name: "https://login.example.org/token"})
+    assert Stream(format="kafka", options=KAFKA, options_env={name: "TOKEN_ADDRESS"})
+    for address in ("file:///etc/passwd", "http://169.254.169.254/latest"):
+        with pytest.raises(ValidationError, match="must begin with https://"):
+            Stream(format="kafka", options={**KAFKA, name: address})
 
 
 @pytest.mark.parametrize("name", ["hunter2", "a b", "", "Kafka"])

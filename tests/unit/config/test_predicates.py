@@ -23,6 +23,9 @@ from recsys_spark.config.streaming import Stream
         "CASE WHEN a IS NULL THEN true ELSE CAST(b AS INT) & 1 = 1 END",
         "exists(split(x, ','), t -> 1 = CAST(t AS INT)) AND items[0].price::double > 1e3",
         "at < date '2024-01-05' - interval '1' day OR substring(x, 1, 5) = 'select ('",
+        "CAST(price AS NUMERIC(10, 2)) > 1 AND CAST(price AS DEC(10,2)) < to_char(x, '9') AND to_varchar(y, '9') = '1'",
+        "size(flatten(array_union(a, array_except(b, c)))) > shiftrightunsigned(x, 1)",
+        "at + make_interval(0, 1) > t AND parse_url(url_decode(page), 'HOST') = 'shop'",
         "to_date(at) > '2024-01-01' AND `current_date` IS NOT NULL AND t.values > 1",
     ],
 )

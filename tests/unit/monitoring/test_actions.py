@@ -57,6 +57,25 @@ def test_the_next_days_quiet_does_not_let_go_what_an_earlier_day_holds() -> None
     assert [row.day for row in today.standing] == [earlier(1)]
 
 
+ABOUT_OLD_LISTS = [finding("alert", "lists.same"), finding("alert", "scores.psi")]
+ABOUT_LIVE_LISTS = [finding("alert", key) for key in ("outcomes.ndcg_ratio", "bias.gap", "lists.age_days")]
+
+
+def test_lists_from_before_the_day_do_not_hold_up_the_next_ones() -> None:
+    found = plan(DAY, [BAD, *ABOUT_OLD_LISTS, *ABOUT_LIVE_LISTS], [], BLOCK)
+    assert named(found.standing) == [("held", "events.price")]
+    assert list(found.passed) == [*ABOUT_OLD_LISTS, *ABOUT_LIVE_LISTS]
+
+
+def test_lists_that_were_made_with_the_days_events_do_but_not_their_age_and_what_users_saw_before() -> None:
+    found = plan(DAY, [*ABOUT_OLD_LISTS, *ABOUT_LIVE_LISTS], [], BLOCK, new_lists=True)
+    assert named(found.standing) == [("held", "lists.same"), ("held", "scores.psi")]
+    assert list(found.passed) == ABOUT_LIVE_LISTS
+    # Older lists that are back and have the same fault do not let go what holds; lists without it do.
+    assert plan(DAY, ABOUT_OLD_LISTS, found.rows, BLOCK).rows == ()
+    assert named(plan(DAY, ABOUT_OLD_LISTS[:1], found.rows, BLOCK).rows) == [("released", "scores.psi")]
+
+
 def test_publication_is_refused_in_one_line_that_names_the_alert_and_the_way_on(workspace: Workspace) -> None:
     check_publication(workspace)
     append(workspace, plan(DAY, [BAD, finding("alert", "events.mix")], [], BLOCK, "run").rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ import pytest
 from recsys_spark.config.alerting import Notify
 from recsys_spark.monitoring.alerting import MOST, News, counted, payload, tell
 from recsys_spark.monitoring.finding import Finding
-from recsys_spark.monitoring.ledger import Action
-from tests.receivers import Webhook, mail_server, webhook
-from tests.unit.monitoring.findings import DAY, finding
+from recsys_spark.monitoring.ledger import LATE_DAYS, Action, undelivered
+from tests.receivers import MailServer, Webhook, mail_server, webhook
+from tests.unit.monitoring.findings import DAY, earlier, finding
 
 SECRET = "T0KEN-that-nobody-may-see"
 URL = Notify(webhook_url_env="HOOK", tries=2, pause_seconds=0)
@@ -93,6 +94,65 @@ def test_a_failed_delivery_is_recorded_without_a_secret_and_tried_again_by_the_n
     assert sent.action == "sent"
     assert "webhook: the message on 2024-03-24 was not sent: the server answered 500" in caplog.text
     assert SECRET not in caplog.text + repr([failed, sent])
+
+
+def late(days: int, *findings: Finding) -> News:
+    day = earlier(days)
+    return News(day, [replace(one, measure=replace(one.measure, day=day)) for one in findings], (), "shop", None, "run")
+
+
+def unsent(days: int, way: str = "webhook", digest: str = "d") -> Action:
+    return Action("not_sent", earlier(days), "", way, digest, comment="the server answered 500")
+
+
+def telling_late(hook: Webhook, what: News, before: list[Action], *old: News) -> list[Action]:
+    return tell(what, URL, before, {"HOOK": hook.url}, old)
+
+
+def test_what_could_not_be_delivered_goes_out_with_a_run_of_a_later_day_and_only_once() -> None:
+    before = [unsent(2), unsent(1)]
+    with webhook() as hook:
+        rows = telling_late(hook, news(finding("ok")), before, late(2, BAD), late(1, BAD))
+        assert [(row.action, row.day) for row in rows] == [("sent", earlier(2)), ("sent", earlier(1))]
+        assert telling_late(hook, news(finding("ok")), [*before, *rows], late(2, BAD), late(1, BAD)) == []
+    assert [(posted["day"], posted["status"]) for posted in hook.posted] == [
+        ("2024-03-22", "alert"),
+        ("2024-03-23", "alert"),
+    ]
+    assert "prices are 100 times" in hook.posted[0]["text"]
+
+
+def test_the_days_own_message_goes_first_and_nothing_follows_one_that_fails() -> None:
+    with webhook() as hook:
+        hook.answers = [404]
+        (row,) = telling_late(hook, news(BAD), [unsent(1)], late(1, BAD))
+        assert (row.action, row.day) == ("not_sent", DAY)
+        rows = telling_late(hook, news(BAD), [unsent(1), row], late(1, BAD))
+    assert [(row.action, row.day) for row in rows] == [("sent", DAY), ("sent", earlier(1))]
+
+
+def test_only_messages_of_the_last_days_are_late_and_only_by_the_way_that_failed() -> None:
+    old = [unsent(LATE_DAYS + 1), unsent(LATE_DAYS), unsent(3, "email"), unsent(2), unsent(-1)]
+    sent = replace(unsent(2), action="sent", comment=None)
+    assert undelivered([*old, sent], DAY) == [(earlier(LATE_DAYS), "webhook"), (earlier(3), "email")]
+    with webhook() as hook:
+        assert telling_late(hook, news(finding("ok")), old[2:3], late(3, BAD)) == []
+        well = telling_late(hook, news(finding("ok")), [unsent(1)], late(1, finding("ok")))
+    assert (hook.posted, well) == ([], []), "nothing was told of it, and it is well by now"
+
+
+def test_addresses_that_a_server_refused_are_counted_and_the_message_is_sent() -> None:
+    with mail_server(MailServer(refused=("d@e.f",))) as seen:
+        email = {
+            "host": "localhost",
+            "port": seen.port,
+            "security": "none",
+            "sender": "a@b.c",
+            "to": ["d@e.f", "g@h.i"],
+        }
+        (row,) = tell(news(BAD), Notify.model_validate({"email": email}), [], {})
+    assert (row.action, row.comment) == ("sent", "sent, but the server refused 1 of 2 addresses")
+    assert len(seen.mails) == 1
 
 
 def test_one_way_that_fails_does_not_keep_the_other_from_telling() -> None:

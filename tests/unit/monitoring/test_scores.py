@@ -57,6 +57,9 @@ def test_one_score_for_all_and_scores_that_are_no_numbers_are_alerts(spark: Spar
     assert ("psi", "before") not in found, "another model made the lists before"
     assert ("psi", "evaluated") not in found, "and another one was evaluated"
     assert found["not_finite", ""].value == 3.0
+    none = measured(spark, tmp_path / "none", bad)
+    assert list(none) == [("not_finite", "")], "nothing is left to compare"
+    assert none["not_finite", ""].value == 3.0
     same = measured(spark, tmp_path / "same", [0.5] * 600)
     alerts = {(one.measure.name, one.measure.subject) for one in judge(same.values(), {}) if one.status == "alert"}
     assert {("spread", "evaluated"), ("psi", "evaluated")} <= alerts
