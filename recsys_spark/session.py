@@ -42,7 +42,7 @@ DEFAULTS = {
     "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
     # Whose values are covered on Spark's pages and in its event logs: the names that `redaction` takes for secrets.
     REDACTED: "(?i)secret|passw|passphrase|token|credential|jaas"
-    "|(access|account|api|private|shared|signing|encryption)[._-]?key|//[^/@\\s]*:[^/@\\s]*@",
+    "|(access|account|api|private|shared|signing|encryption|keystore)[._-]?key|//[^/@\\s]*:[^/@\\s]*@",
 }
 """What is set where spark-submit, spark-defaults.conf or `spark.conf` say nothing."""
 SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"

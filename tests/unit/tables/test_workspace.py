@@ -90,7 +90,9 @@ def test_a_missing_stage_names_the_job_to_run(tmp_path: Path) -> None:
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="table sales: unknown; known are alert_actions, backtest_metrics, clean_events, "):
+    with pytest.raises(
+        UserError, match="table sales: unknown; known are alert_actions, backtest_metrics, clean_events, "
+    ):
         Workspace(str(tmp_path)).table_commit("sales")
 
 
