@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 DAY = int(SECONDS_A_DAY)
 ORDER_SECONDS = 3600
 """What is bought within so long of an order's first item belongs to the order."""
-LINE_SECONDS = 300
+LINE_SECONDS = 60
 """What is bought so soon after the purchase before is no order of its own: shops that stamp each line of an order."""
 NOWHERE = -1
 """The fold of events that are neither history nor relevant."""
