@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import threading
 import time
@@ -116,6 +117,12 @@ def test_an_answer_is_as_long_as_the_publication_that_made_it(config: Config, mo
     assert len(asyncio.run(answers.for_user("ben", None)).items) == 1
     parts.pool.shutdown()
     store.close()
+
+
+def test_collections_of_garbage_do_not_walk_over_the_model(reader: TestClient) -> None:
+    """Which would stop all answers for as long."""
+    assert reader.get("/ready").status_code == 200
+    assert gc.get_freeze_count() > len(gc.get_objects())
 
 
 def test_numbers_count_requests_lists_and_events(client: TestClient) -> None:
