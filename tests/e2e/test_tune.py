@@ -16,6 +16,8 @@ from recsys_spark.config import load_config
 from tests.e2e.conftest import ROOT, Finished, Shop, finish, run_job
 from tests.shop import write_shop
 
+pytestmark = pytest.mark.slow
+
 EASE = "tuning.space.ease={l2: {low: 1, high: 50, log: true}}"
 GRU = "tuning.space.gru={dim: {choices: [4, 8]}, learning_rate: {low: 0.001, high: 0.1, log: true}}"
 
@@ -46,7 +48,6 @@ def test_the_best_settings_are_a_configuration_file(shop: Shop) -> None:
     assert "min left" in ended.stderr
 
 
-@pytest.mark.slow
 def test_killed_and_run_again_it_goes_on_and_train_models_takes_what_it_found(shop: Shop, tmp_path: Path) -> None:
     settings = ("--set", GRU, "--set", "tuning.trials=6", "--set", "tuning.startup_trials=2")
     command = [sys.executable, str(ROOT / "jobs" / "tune_model.py"), "--config", str(shop.config), "--model", "gru"]
