@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.conftest import ROOT, Shop, finish, read, run_job
 from tests.shop import purchases
 
+pytestmark = pytest.mark.slow
+
 SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
 
 
@@ -33,7 +35,6 @@ def test_a_job_runs_under_spark_submit_from_another_directory_with_the_package_s
     assert again.sort_by(key).equals(shop.table("clean_events").sort_by(key))
 
 
-@pytest.mark.slow
 def test_views_in_the_metastore_show_the_newest_version_to_sql(shop: Shop, tmp_path: Path) -> None:
     """In Spark's embedded metastore; read by another process, with nothing but SQL."""
     metastore = f"jdbc:derby:;databaseName={tmp_path / 'metastore'};create=true"
@@ -61,7 +62,6 @@ print(row["rows"], row["users"], spark.sql("SHOW CREATE TABLE shop.clean_events"
     assert ended.line["outputs"]["clean_events"] in said
 
 
-@pytest.mark.slow
 def test_leave_one_out_holds_out_each_users_last_event_and_poisoning_it_changes_nothing(
     shop: Shop, tmp_path: Path
 ) -> None:
@@ -101,7 +101,6 @@ def test_leave_one_out_holds_out_each_users_last_event_and_poisoning_it_changes_
         assert len(manifests) == 1, f"{name} saw the held-out items"
 
 
-@pytest.mark.slow
 def test_the_same_inputs_and_date_give_the_same_tables_with_more_processes_and_average_fusion(
     shop: Shop, tmp_path: Path
 ) -> None:
@@ -133,7 +132,6 @@ def test_the_same_inputs_and_date_give_the_same_tables_with_more_processes_and_a
         assert rows[0] == rows[1], table
 
 
-@pytest.mark.slow
 def test_every_job_alone_gives_what_the_pipeline_gives(shop: Shop, tmp_path: Path) -> None:
     settings = ("--set", f"workspace={tmp_path / 'w'}", "--set", "models=[popularity, repurchase, item_knn, ease]")
     jobs = (
