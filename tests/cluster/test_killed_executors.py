@@ -17,7 +17,7 @@ from tests.cluster.killing import Aim, Kill, Killer, Loss, losses
 from tests.e2e.conftest import ROOT, Finished, finish, read
 from tests.shop import write_shop
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 TRAINING = "train_models.gru: training"
 STAGES = (

@@ -39,7 +39,7 @@ def run_job(job: str, config: Path, *arguments: str, cwd: Path = ROOT) -> Finish
 
 def finish(command: Sequence[str], cwd: Path, **environment: str) -> Finished:
     ended = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=560, env={**os.environ, **environment}, check=False
+        command, cwd=cwd, capture_output=True, text=True, timeout=1100, env={**os.environ, **environment}, check=False
     )
     lines = ended.stdout.strip().splitlines()
     try:

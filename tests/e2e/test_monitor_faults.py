@@ -22,7 +22,7 @@ from tests.e2e.seeded import GONE, LAST_DAY, ROBOT, ROBOT_ITEM, write_shop
 from tests.page import Page
 from tests.receivers import Webhook, webhook
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ACT = (
     "monitoring.on_alert={block_publication: [events.price_level, lists.same_list_share], "
     "roll_back: [lists.same_list_share]}"

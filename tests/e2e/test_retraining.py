@@ -22,7 +22,7 @@ from recsys_spark.tracking.runs import Tracker
 from tests.e2e.conftest import ROOT, finish, read
 from tests.e2e.retraining_nights import NEW_ITEMS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_prints_no_secret(run: Run) -> None:
     for ended in (run.ended, run.monitored):
         assert not in_bytes((ended.stdout + ended.stderr).encode(), run.canaries)
@@ -139,6 +140,7 @@ def test_a_run_prints_no_secret(run: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_leaves_no_secret_in_tables_models_pages_and_tracking(run: Run) -> None:
     assert in_folder(run.folder, run.canaries) == []
     found = {Path(path).name for path, _ in in_folder(run.folder, {"open": OPEN})}
@@ -147,6 +149,7 @@ def test_a_run_leaves_no_secret_in_tables_models_pages_and_tracking(run: Run) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_no_argument_list_holds_a_secret(run: Run) -> None:
     programs = b" ".join(run.arguments)
     assert b"org.apache.spark.deploy.SparkSubmit" in programs
@@ -156,6 +159,7 @@ def test_no_argument_list_holds_a_secret(run: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_sparks_page_of_its_settings_and_its_event_log_cover_secrets(run: Run) -> None:
     assert run.pages
     for page in run.pages:
@@ -167,6 +171,7 @@ def test_sparks_page_of_its_settings_and_its_event_log_cover_secrets(run: Run) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_server_that_does_not_answer_is_told_without_its_password(tmp_path: Path) -> None:
     config, canaries = write_shop(tmp_path), {"url": canary("url")}
     config.write_text(f"{config.read_text()}\ntracking: {{uri_env: MLFLOW_ADDRESS}}\n")
