@@ -62,7 +62,8 @@ def test_the_second_night_keeps_the_model_and_serves_the_newest_histories(nights
     told = nights.kept["retraining"]
     assert (told["train"], told["why"]) == (False, "no trigger fired")
     assert [(each["name"], each["value"]) for each in told["triggers"]] == [("age", 1.0), ("new_items", 0.0)]
-    assert list(nights.kept["stages"]) == ["clean_events", "build_features", "build_datasets", "fuse_recommendations"]
+    stages = ["clean_events", "build_features", "build_datasets", "fit_features", "fuse_recommendations"]
+    assert list(nights.kept["stages"]) == stages
     before, after = (read(line["outputs"]["recommendations"]) for line in (nights.first, nights.kept))
     assert set(after["model_version"].to_pylist()) == set(before["model_version"].to_pylist())
     assert str(after["generated_at"][0].as_py())[:10] == "2024-02-12"
