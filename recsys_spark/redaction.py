@@ -156,9 +156,9 @@ def _without_user(address: re.Match[str]) -> str:
     return address[0] if user is None else f"{address[0][: user.start()]}{COVERED}@"
 
 
-def _names(text: str, place: int = 0) -> Iterator[tuple[str, str, int]]:
+def _names(text: str) -> Iterator[tuple[str, str, int]]:
     """Names to which something is assigned, the sign, and where the value begins."""
-    for found in ASSIGNED.finditer(text, place):
+    for found in ASSIGNED.finditer(text):
         if ":" not in found[2] or text[found.start() - 1 : found.start()] != "/":  # a file's name, or a host's
             yield found[1], found[2], found.end()
 

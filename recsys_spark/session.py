@@ -25,7 +25,7 @@ import recsys_spark
 from recsys_spark.config import Config
 from recsys_spark.credentials import secret_of
 from recsys_spark.errors import UserError
-from recsys_spark.redaction import is_secret
+from recsys_spark.redaction import SECRET
 
 REQUIRED = {
     "spark.sql.session.timeZone": "UTC",
@@ -41,8 +41,7 @@ DEFAULTS = {
     # Idle threads of a task's matrix products would spin on the cores that other tasks need.
     "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
     # Whose values are covered on Spark's pages and in its event logs: the names that `redaction` takes for secrets.
-    REDACTED: "(?i)secret|passw|passphrase|token|credential|jaas"
-    "|(access|account|api|private|shared|signing|encryption|keystore)[._-]?key|//[^/@\\s]*:[^/@\\s]*@",
+    REDACTED: rf"(?i){SECRET.pattern}|//[^/@\s]*:[^/@\s]*@",
 }
 """What is set where spark-submit, spark-defaults.conf or `spark.conf` say nothing."""
 SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
@@ -153,15 +152,14 @@ def _prepare_java(config: Config) -> None:
 
 
 def _launch_settings(config: Config) -> SparkConf:
-    """What the driver's JVM must know when it starts. It stands on its command line, so no secret is among it."""
+    """What the driver's JVM must know when it starts. It stands on its command line: `spark.conf` holds no secret."""
     settings = {
         "spark.driver.memory": config.spark.driver_memory,
         "spark.ui.showConsoleProgress": "false",  # would be on, as in a shell
     }
     if config.spark.master:
         settings["spark.master"] = config.spark.master
-    settings |= {key: value for key, value in config.spark.conf.items() if not is_secret(key)}
-    return SparkConf(loadDefaults=False).setAll(list(settings.items()))
+    return SparkConf(loadDefaults=False).setAll(list((settings | config.spark.conf).items()))
 
 
 def _surely_local(master: str | None) -> bool:
@@ -185,13 +183,14 @@ def _settings(config: Config, app_name: str, given: Mapping[str, str], submitted
     settings = {key: value for key, value in defaults.items() if key not in given} | REQUIRED
     if config.spark.master:
         settings["spark.master"] = config.spark.master
-    if config.spark.conf_env:  # covered whatever they are called; Hadoop knows its own without the prefix
-        named = [re.escape(key.removeprefix("spark.hadoop.")) for key in sorted(config.spark.conf_env)]
-        settings[REDACTED] = "|".join([settings.get(REDACTED) or given[REDACTED], *named])
     name = given.get("spark.app.name", "")
     if not name or name.endswith(".py") or name == "pyspark-shell":  # what spark-submit says where nobody named it
         settings["spark.app.name"] = app_name
-    return settings | config.spark.conf
+    settings |= config.spark.conf
+    if config.spark.conf_env:  # covered whatever they are called; Hadoop knows its own without the prefix
+        named = [re.escape(key.removeprefix("spark.hadoop.")) for key in sorted(config.spark.conf_env)]
+        settings[REDACTED] = "|".join([settings.get(REDACTED) or given[REDACTED], *named])
+    return settings
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution
 from pathlib import Path, PurePosixPath
 
+from audit import locked
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -95,9 +96,11 @@ class Interpreter:
 
 def packages_in(sites: Sequence[str]) -> dict[str, Distribution]:
     """The packages of site-packages folders by name; one that lost its metadata is none."""
-    found = Distribution.discover(path=list(sites))
-    whole = [each for each in found if each.read_text("METADATA") or each.read_text("PKG-INFO")]
-    return {canonicalize_name(each.name): each for each in whole}
+    found: dict[str, Distribution] = {}
+    for each in Distribution.discover(path=list(sites)):
+        if each.read_text("METADATA") or each.read_text("PKG-INFO"):
+            found.setdefault(canonicalize_name(each.name), each)  # the first is what Python imports
+    return found
 
 
 def required(
@@ -129,8 +132,7 @@ def required(
 
 def check_pins(chosen: Mapping[str, Distribution], constraints: str) -> list[str]:
     """The packages that constraints do not name. Raises Refused where one has another version than they say."""
-    lines = (line.partition("#")[0].strip() for line in constraints.splitlines())
-    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line)}
+    pins = locked(constraints)
     for name, distribution in chosen.items():
         version = distribution.version.partition("+")[0]  # 2.13.0+cpu is a build of 2.13.0
         if name in pins and version != pins[name].partition("+")[0]:

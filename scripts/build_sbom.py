@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from build_environment import packages_in
+
 JAR = re.compile(r"(?P<name>.+?)-(?P<version>\d[\w.+-]*)\.jar")
 Component = dict[str, Any]
 
@@ -47,11 +49,8 @@ def sbom() -> dict[str, Any]:
 
 def python_components() -> Iterator[Component]:
     """The installed distributions, each once, without this project."""
-    seen = set()
-    for found in importlib.metadata.distributions():
-        name = normalised(found.metadata["Name"])
-        if name not in seen and name != "recsys-spark":
-            seen.add(name)
+    for name, found in packages_in(sys.path).items():
+        if name != "recsys-spark":
             yield component(f"pkg:pypi/{name}@{found.version}", name, found.version, licence(found.metadata))
 
 
@@ -87,11 +86,6 @@ def component(url: str, name: str, version: str, licence_: str | None) -> Compon
     """A library."""
     told = {"licenses": [{"license": {"name": licence_}}]} if licence_ else {}
     return {"type": "library", "bom-ref": url, "purl": url, "name": name, "version": version, **told}
-
-
-def normalised(name: str) -> str:
-    """The name as indexes know it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def check_predicates(predicates: Mapping[str, str]) -> None:
             raise ValueError(f"{name!r} is no name for a reason; take letters, digits and _")
         fault = fault_of(predicate)
         if fault is not None:
-            raise ValueError(f"{name} ({predicate[:200]}): {fault}; docs/configuration.md says what a predicate may do")
+            raise ValueError(f"{name} ({predicate[:200]}): {fault}; SECURITY.md says what a predicate may do")
 
 
 def fault_of(predicate: str) -> str | None:

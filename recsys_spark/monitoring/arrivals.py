@@ -59,7 +59,7 @@ def _delay(context: MonitorContext, delays: Delays, before: Window) -> list[Meas
     if not rows or not usual_rows:
         return []
     now, usual = days / rows, sum(found[1] for found in earlier) / usual_rows
-    return [_measure(context, "arrival_delay", now - usual, usual, rows, f"{now:.2f}")]
+    return [context.measure("events", "arrival_delay", now - usual, rows, reference=usual, detail=f"{now:.2f}")]
 
 
 def _rejects(context: MonitorContext, delays: Delays, rejects: dict[date, int], before: Window) -> list[Measure]:
@@ -70,10 +70,4 @@ def _rejects(context: MonitorContext, delays: Delays, rejects: dict[date, int], 
     if not all_ or not all_before:
         return []
     share, usual = bad / all_, bad_before / all_before
-    return [_measure(context, "quarantined_rise", share - usual, usual, all_, f"{share:.1%}")]
-
-
-def _measure(context: MonitorContext, name: str, value: float, reference: float, rows: int, detail: str) -> Measure:
-    return Measure(
-        day=context.day, group="events", name=name, value=value, reference=reference, rows=rows, detail=detail
-    )
+    return [context.measure("events", "quarantined_rise", share - usual, all_, reference=usual, detail=f"{share:.1%}")]

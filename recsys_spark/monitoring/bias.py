@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 from recsys_spark.monitoring.answered import Answered, Part, answered
 from recsys_spark.monitoring.context import MonitorContext
@@ -28,17 +29,15 @@ def measure_bias(context: MonitorContext) -> list[Measure]:
 
 
 def _of_items(context: MonitorContext, found: Answered) -> Iterator[Measure]:
-    def of(name: str, subject: str, value: float, detail: str) -> Measure:
-        rows = found.overall.users
-        return Measure(day=context.day, group=GROUP, name=name, subject=subject, value=value, rows=rows, detail=detail)
-
+    of = partial(context.measure, GROUP, rows=found.overall.users)
     for dimension in DIMENSIONS:
         spread = found.spreads.get(dimension)
         if spread is None:
             continue
-        yield of("exposure_gap", dimension, spread.gap, f"{spread.worst.name}, {_shares(spread.worst)}")
+        worst = f"{spread.worst.name}, {_shares(spread.worst)}"
+        yield of("exposure_gap", spread.gap, subject=dimension, detail=worst)
         for part in spread.parts:
-            yield of("over_exposure", f"{dimension}: {part.name}", _times(part), _shares(part))
+            yield of("over_exposure", _times(part), subject=f"{dimension}: {part.name}", detail=_shares(part))
 
 
 def _times(part: Part) -> float:
@@ -52,12 +51,5 @@ def _shares(part: Part) -> str:
 def _of_users(context: MonitorContext, found: Answered) -> Iterator[Measure]:
     for segment, accuracy in found.by_activity.items():
         if accuracy.users:
-            yield Measure(
-                day=context.day,
-                group=GROUP,
-                name="segment_ndcg",
-                subject=segment,
-                value=accuracy.ndcg,
-                rows=accuracy.users,
-                detail=f"at {found.k}",
-            )
+            told = f"at {found.k}"
+            yield context.measure(GROUP, "segment_ndcg", accuracy.ndcg, accuracy.users, subject=segment, detail=told)

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
-from recsys_spark.monitoring.finding import Finding, Measure
+from recsys_spark.monitoring.finding import Finding, Group, Measure
 from recsys_spark.monitoring.live import Live, live_lists, newest_lists
 from recsys_spark.monitoring.measured import STAGE, read_findings
 from recsys_spark.tables.location import spark_path
@@ -174,6 +174,29 @@ class MonitorContext:
         """The median of a kind's earlier values, None where fewer than LEAST_DAYS days have one."""
         values = [value for _, value in self.history(key).get(subject, ())]
         return statistics.median(values) if len(values) >= LEAST_DAYS else None
+
+    def measure(
+        self,
+        group: Group,
+        name: str,
+        value: float | None,
+        rows: int | None = None,
+        *,
+        subject: str = "",
+        reference: float | None = None,
+        detail: str = "",
+    ) -> Measure:
+        """A number of the monitored day."""
+        return Measure(
+            day=self.day,
+            group=group,
+            name=name,
+            subject=subject,
+            value=value,
+            reference=reference,
+            rows=rows,
+            detail=detail,
+        )
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
         """What several groups need: made at the first call with this name, and kept."""

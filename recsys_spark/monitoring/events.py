@@ -47,7 +47,7 @@ def volume(context: MonitorContext, profile: Profile) -> Measure:
     """
     settings = context.config.monitoring
     if settings.closed(context.day):
-        return _measure(context, "volume_ratio", None, detail="nothing is expected (monitoring.closed_days)")
+        return context.measure(GROUP, "volume_ratio", None, detail="nothing is expected (monitoring.closed_days)")
     volumes = profile.volumes()
     events = volumes.get(context.day, 0)
     days = [context.day - timedelta(days=back) for back in range(1, context.reference.days + 1)]
@@ -55,11 +55,11 @@ def volume(context: MonitorContext, profile: Profile) -> Measure:
     alike = [day for day in known if day.weekday() == context.day.weekday()]
     chosen = alike if len(alike) >= WEEKDAYS else known
     if not chosen:
-        return _measure(context, "volume_ratio", None, detail="no day before it has events")
+        return context.measure(GROUP, "volume_ratio", None, detail="no day before it has events")
     usual = statistics.median(volumes.get(day, 0) for day in chosen)
     ratio = events / usual if usual else (float("inf") if events else None)
     rows = round(max(usual, events))
-    return _measure(context, "volume_ratio", ratio, usual, rows, detail=f"{events:,}")
+    return context.measure(GROUP, "volume_ratio", ratio, rows, reference=usual, detail=f"{events:,}")
 
 
 def mix(context: MonitorContext, profile: Profile) -> list[Measure]:
@@ -72,7 +72,7 @@ def mix(context: MonitorContext, profile: Profile) -> list[Measure]:
     moves = {name: now.get(name, 0) / events - before.get(name, 0) / earlier for name in sorted({*now, *before})}
     most = max(moves, key=lambda name: abs(moves[name]))
     said = f"{most} {before.get(most, 0) / earlier:.1%} to {now.get(most, 0) / events:.1%}"
-    return [_measure(context, "type_mix", distance, rows=events, detail=said)]
+    return [context.measure(GROUP, "type_mix", distance, events, detail=said)]
 
 
 def nulls(context: MonitorContext, profile: Profile) -> list[Measure]:
@@ -84,7 +84,10 @@ def nulls(context: MonitorContext, profile: Profile) -> list[Measure]:
         if not events or not earlier:
             continue
         share, usual = now.get(NULL, 0) / events, before.get(NULL, 0) / earlier
-        found.append(_measure(context, "null_rise", share - usual, usual, events, name, f"{share:.1%}"))
+        said = f"{share:.1%}"
+        found.append(
+            context.measure(GROUP, "null_rise", share - usual, events, subject=name, reference=usual, detail=said)
+        )
     return found
 
 
@@ -94,8 +97,8 @@ def prices(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
     if not told.items:
         return []
     return [
-        _measure(context, "price_level", told.ratio, 1.0, told.items),
-        _measure(context, "price_jumps", told.jumped, rows=told.items),
+        context.measure(GROUP, "price_level", told.ratio, told.items, reference=1.0),
+        context.measure(GROUP, "price_jumps", told.jumped, told.items),
     ]
 
 
@@ -112,7 +115,7 @@ def tops(context: MonitorContext, profile: Profile) -> list[Measure]:
         events, usual = volumes[context.day], statistics.median(before)
         share = top.events / events
         said = f"{top.name} has {top.events:,} of {events:,} events ({share:.1%})"
-        found.append(_measure(context, f"top_{entity}", share / usual, usual, events, detail=said))
+        found.append(context.measure(GROUP, f"top_{entity}", share / usual, events, reference=usual, detail=said))
     return found
 
 
@@ -133,7 +136,15 @@ def categories(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
         if name in (OTHER, UNKNOWN) or expected < LEAST_EXPECTED:
             continue
         found.append(
-            _measure(context, "category_left", events.day / expected, usual, round(expected), name, f"{events.day:,}")
+            context.measure(
+                GROUP,
+                "category_left",
+                events.day / expected,
+                round(expected),
+                subject=name,
+                reference=usual,
+                detail=f"{events.day:,}",
+            )
         )
     found.sort(key=lambda measure: (measure.value, -(measure.rows or 0), measure.subject))
     return found[: context.config.monitoring.top_items]
@@ -141,24 +152,3 @@ def categories(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
 
 def _inside(window: Window, day: date) -> bool:
     return window.first <= day < window.last
-
-
-def _measure(
-    context: MonitorContext,
-    name: str,
-    value: float | None,
-    reference: float | None = None,
-    rows: int | None = None,
-    subject: str = "",
-    detail: str = "",
-) -> Measure:
-    return Measure(
-        day=context.day,
-        group=GROUP,
-        name=name,
-        subject=subject,
-        value=value,
-        reference=reference,
-        rows=rows,
-        detail=detail,
-    )

@@ -39,8 +39,8 @@ def numbers(context: MonitorContext, profile: Profile, training: Window) -> list
             continue
         bins = deciles(learned)
         rows = int(now.sum())
-        found.append(_measure(context, "psi", name, psi(coarse(now, bins), coarse(learned, bins)), rows))
-        found.append(_measure(context, "ks", name, kolmogorov_smirnov(now, learned), rows))
+        found.append(context.measure(GROUP, "psi", psi(coarse(now, bins), coarse(learned, bins)), rows, subject=name))
+        found.append(context.measure(GROUP, "ks", kolmogorov_smirnov(now, learned), rows, subject=name))
     return found
 
 
@@ -55,14 +55,15 @@ def described(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
         learned = {value: events.training for value, events in values.items()}
         distance = jensen_shannon(*aligned(now, learned))
         if distance is not None:
-            found.append(_measure(context, "js", name, distance, changes.whole.day, _most_moved(values)))
+            told = _most_moved(values)
+            found.append(context.measure(GROUP, "js", distance, changes.whole.day, subject=name, detail=told))
     return found
 
 
 def new_items(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
     """Share of the day's events with items that have none in the training window."""
     events = changes.whole.day
-    return [_measure(context, "new_items_share", "", changes.new / events, events)] if events else []
+    return [context.measure(GROUP, "new_items_share", changes.new / events, events)] if events else []
 
 
 def _most_moved(values: dict[str, Events]) -> str:
@@ -70,9 +71,3 @@ def _most_moved(values: dict[str, Events]) -> str:
     moves = {name: each.day / day - each.training / training for name, each in values.items()}
     most = max(sorted(moves), key=lambda name: abs(moves[name]))
     return f"{most} {values[most].training / training:.1%} to {values[most].day / day:.1%}"
-
-
-def _measure(
-    context: MonitorContext, name: str, subject: str, value: float | None, rows: int, detail: str = ""
-) -> Measure:
-    return Measure(day=context.day, group=GROUP, name=name, subject=subject, value=value, rows=rows, detail=detail)

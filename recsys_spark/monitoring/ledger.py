@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from recsys_spark.scheduling.job_runs import TYPES, now
-from recsys_spark.tables.pointer import Commit, publish, sync_tree
-from recsys_spark.tables.schemas import TABLES
+from recsys_spark.tables.ledger import publish_rows, read_rows
+from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.workspace import Workspace
 
 STAGE, TABLE = "monitor.actions", "alert_actions"
-SCHEMA = pa.schema(
-    [(name, TYPES[kind]) for name, kind in (column.split(" ") for column in TABLES[TABLE].columns.split(", "))]
-)
-"""The table's columns, without asking Spark: who acknowledges an alert must not wait for a session."""
 What = Literal["held", "released", "acknowledged", "rolled_back", "not_rolled_back", "sent", "not_sent"]
 """`held`: the alert holds up publication; `released`: its day was monitored again and all was well; `acknowledged`:
 somebody lets publication go on; `sent`: a message went out, and `subject` says by what; `not_sent`: it could not."""
@@ -57,8 +47,7 @@ class Action:
 
 def read_actions(workspace: Workspace) -> list[Action]:
     """All rows, oldest first."""
-    commit = workspace.latest(STAGE)
-    rows = [] if commit is None else _read(commit).to_pylist()
+    rows = read_rows(workspace.latest(STAGE), TABLE)
     return [Action(**{name: row[name] for name in Action.__dataclass_fields__}) for row in rows]
 
 
@@ -67,30 +56,11 @@ def append(workspace: Workspace, actions: Sequence[Action]) -> Commit | None:
 
     The caller holds the lock of the workspace. Raises OvertakenError where another writer came between.
     """
-    before = workspace.latest(STAGE)
     if not actions:
-        return before
-    rows = _read(before).cast(SCHEMA) if before else SCHEMA.empty_table()
-    directory = workspace.new_run_directory(STAGE, uuid.uuid4().hex)
-    both = pa.concat_tables([rows, pa.Table.from_pylist(_numbered(actions, rows.num_rows, now()), SCHEMA)])
-    (directory / TABLE).mkdir()
-    pq.write_table(both, directory / TABLE / "part-00000.parquet")
-    (directory / TABLE / "_SUCCESS").touch()
-    sync_tree(directory)
-    return publish(
-        workspace.stage_directory(STAGE),
-        STAGE,
-        directory,
-        key=f"{both.num_rows:06d}",
-        run_id=actions[-1].run_id or "",
-        tables={TABLE: both.num_rows},
-        inputs={},
-        metrics={},
-        facts={},
-        as_of=None,
-        after=before.version if before else 0,
-        fence=workspace.fence,
-    )
+        return workspace.latest(STAGE)
+    at = datetime.now(UTC)
+    rows = [asdict(action) | {"at": at} for action in actions]
+    return publish_rows(workspace, TABLE, rows, actions[-1].run_id or "", workspace.fence)
 
 
 def standing(actions: Sequence[Action]) -> list[Action]:
@@ -114,14 +84,3 @@ def undelivered(actions: Sequence[Action], day: date) -> list[tuple[date, str]]:
     newest = {(row.day, row.subject): row.action for row in actions if row.action in ("sent", "not_sent")}
     first = day - timedelta(days=LATE_DAYS)
     return sorted(about for about, action in newest.items() if action == "not_sent" and first <= about[0] < day)
-
-
-def _numbered(actions: Sequence[Action], before: int, at: datetime) -> list[dict[str, Any]]:
-    return [
-        {**asdict(action), "action_id": f"{before + number:06d}", "at": at} for number, action in enumerate(actions, 1)
-    ]
-
-
-def _read(commit: Commit) -> pa.Table:
-    path: Path = commit.path(TABLE)
-    return pq.read_table(sorted(path.glob("*.parquet")))

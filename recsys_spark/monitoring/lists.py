@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -70,7 +71,7 @@ def measure_lists(context: MonitorContext) -> list[Measure]:
 def _age(context: MonitorContext, commit: Commit) -> Measure:
     assert commit.as_of is not None, "undated lists are nobody's"
     age = context.end - datetime.fromisoformat(commit.as_of)
-    return Measure(day=context.day, group=GROUP, name="age_days", value=age / timedelta(days=1))
+    return context.measure(GROUP, "age_days", age / timedelta(days=1))
 
 
 def _before(context: MonitorContext, commit: Commit) -> Commit | None:
@@ -80,9 +81,7 @@ def _before(context: MonitorContext, commit: Commit) -> Commit | None:
 
 
 def _of_shapes(context: MonitorContext, commit: Commit, shapes: Shapes) -> list[Measure]:
-    def of(name: str, value: float | None, rows: int, detail: str = "") -> Measure:
-        return Measure(day=context.day, group=GROUP, name=name, value=value, rows=rows, detail=detail)
-
+    of = partial(context.measure, GROUP)
     measures = []
     users = int(commit.metrics.get("users", 0))
     if users:
@@ -91,7 +90,7 @@ def _of_shapes(context: MonitorContext, commit: Commit, shapes: Shapes) -> list[
         if set(context.config.models) != {FALLBACK}:
             measures.append(of("fallback_share", shapes.fallback / shapes.lists, shapes.lists))
         told = f"{shapes.different:,} different lists"
-        measures.append(of("same_list_share", shapes.most_alike / shapes.lists, shapes.lists, told))
+        measures.append(of("same_list_share", shapes.most_alike / shapes.lists, shapes.lists, detail=told))
     if shapes.compared:
         measures.append(of("churn", shapes.churn, shapes.compared))
     return measures
@@ -103,17 +102,14 @@ def _of_items(context: MonitorContext, commit: Commit, now: DataFrame, lists: in
         return []
     top = max(alike, key=lambda each: each.lists)
     named = f"item {top.example}" + (f" and {top.items - 1} more" if top.items > 1 else "")
-
-    def of(name: str, value: float, detail: str = "") -> Measure:
-        return Measure(day=context.day, group=GROUP, name=name, value=value, rows=lists, detail=detail)
-
-    measures = [of("top_item_share", top.lists / lists, named)]
+    of = partial(context.measure, GROUP, rows=lists)
+    measures = [of("top_item_share", top.lists / lists, detail=named)]
     datasets = context.made_from(commit, "build_datasets")
     if datasets is not None:
         size = int(datasets.facts["num_items"]["publish"])
         covered = sum(each.items for each in alike)
         coverage, gini = coverage_and_gini(alike, size)
-        measures += [of("coverage", coverage, f"{covered:,} of {max(size, covered):,}"), of("gini", gini)]
+        measures += [of("coverage", coverage, detail=f"{covered:,} of {max(size, covered):,}"), of("gini", gini)]
     return measures
 
 

@@ -16,11 +16,7 @@ from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.schemas import TABLES
 
 STAGE, TABLE = "monitor", "monitoring"
-TYPES = {"string": pa.string(), "date": pa.date32(), "double": pa.float64(), "bigint": pa.int64()}
-SCHEMA = pa.schema(
-    [(name, TYPES[kind]) for name, kind in (column.split(" ") for column in TABLES[TABLE].columns.split(", "))]
-)
-"""The table's columns, without asking Spark: a page is drawn, and an alert sent, without a session."""
+SCHEMA = TABLES[TABLE].arrow_schema
 
 
 def read_findings(commit: Commit | None, first: date = date.min, last: date = date.max) -> list[Finding]:

@@ -37,14 +37,11 @@ def measure_outcomes(context: MonitorContext) -> list[Measure]:
 
 
 def _accuracy(context: MonitorContext, found: Answered) -> list[Measure]:
-    def of(name: str, value: float, rows: int, detail: str = "") -> Measure:
-        return Measure(day=context.day, group=GROUP, name=name, value=value, rows=rows, detail=detail)
-
     told = f"at {found.k}, version {found.live.commit.version} of the lists"
-    measures = [of("served_share", found.served / found.buyers, found.buyers)]
+    measures = [context.measure(GROUP, "served_share", found.served / found.buyers, found.buyers)]
     if found.overall.users:
-        measures.append(of("ndcg", found.overall.ndcg, found.overall.users, told))
-        measures.append(of("hit_rate", found.overall.hit_rate, found.overall.users, told))
+        for name, value in (("ndcg", found.overall.ndcg), ("hit_rate", found.overall.hit_rate)):
+            measures.append(context.measure(GROUP, name, value, found.overall.users, detail=told))
     return measures
 
 
@@ -72,5 +69,4 @@ def _explored(context: MonitorContext) -> list[Measure]:
         return []
     value = float(row["met_weight"] or 0) / float(row["weight"])
     detail = f"{row['met']:,} of {row['places']:,} places"
-    name = "explored_click_through"
-    return [Measure(day=context.day, group=GROUP, name=name, value=value, rows=row["places"], detail=detail)]
+    return [context.measure(GROUP, "explored_click_through", value, row["places"], detail=detail)]

@@ -59,7 +59,7 @@ def measure_scores(context: MonitorContext) -> list[Measure]:
     others = {name: side for name, side in sides.items() if comparable and name != NOW and side.edges}
     edges = {name: sorted(set(side.edges[1:-1])) for name, side in others.items()}
     counts = counted(scores, edges) if edges else {}
-    found = [_measure(context, "not_finite", "", float(now.bad), None, now.rows)]
+    found = [context.measure(GROUP, "not_finite", float(now.bad), now.rows)]
     for name, side in others.items():
         found += compared(context, name, now, side, counts[NOW][name], counts[name][name])
     return found
@@ -88,14 +88,15 @@ def compared(
 ) -> list[Measure]:
     """PSI, KS and spread of the lists' scores against one reference, over the parts of its quantiles."""
     rows = int(counts.sum())
+    told = WORDS[name]
     found = [
-        _measure(context, "psi", name, psi(counts, reference), None, rows),
-        _measure(context, "ks", name, kolmogorov_smirnov(counts, reference), None, rows),
+        context.measure(GROUP, "psi", psi(counts, reference), rows, subject=name, detail=told),
+        context.measure(GROUP, "ks", kolmogorov_smirnov(counts, reference), rows, subject=name, detail=told),
     ]
     width = usual.edges[HIGH] - usual.edges[LOW]
     if width > 0:
         ratio = (now.edges[HIGH] - now.edges[LOW]) / width if now.edges else None
-        found.append(_measure(context, "spread", name, ratio, width, rows))
+        found.append(context.measure(GROUP, "spread", ratio, rows, subject=name, reference=width, detail=told))
     return found
 
 
@@ -145,18 +146,3 @@ def _counts(row: Row, name: str, parts: int) -> Counts:
 def _finite() -> Column:
     score = F.col("score")
     return score.isNotNull() & ~F.isnan(score) & (F.abs(score) != math.inf)
-
-
-def _measure(
-    context: MonitorContext, name: str, subject: str, value: float | None, reference: float | None, rows: int
-) -> Measure:
-    return Measure(
-        day=context.day,
-        group=GROUP,
-        name=name,
-        subject=subject,
-        value=value,
-        reference=reference,
-        rows=rows,
-        detail=WORDS.get(subject, ""),
-    )

@@ -31,7 +31,7 @@ def monitor_stage() -> Stage:
         config_keys=("monitoring", "evaluation", "cleaning.lateness_days"),
         run=run,
         append_only=always,
-        own_day=True,
+        day="given",
     )
 
 

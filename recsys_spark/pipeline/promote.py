@@ -197,7 +197,7 @@ def _published_by(context: StageContext, champion: Registered) -> None:
     elif newest is None or newest.facts.get("served_version") != champion.version or not _settled(context, newest):
         if _was_kept(context.workspace):
             for stage in kept_stages().values():
-                context.run_part(replace(stage, day_of_inputs=True))
+                context.run_part(replace(stage, day="inputs"))
         else:
             context.run_part(replace(STAGES[PUBLISHING], run=partial(fuse.run, take_over=True)))
 

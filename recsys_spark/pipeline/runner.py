@@ -112,8 +112,8 @@ class Runner:
         named = self._named(stage)
         inputs = self._inputs(stage, named)
         self._check_same_origin(inputs)
-        day = None if named or stage.day_of_inputs else self._day
-        as_of = self._as_of({} if stage.own_day and day else inputs, day) if stage.dated(self.config) else None
+        day = None if named or stage.day == "inputs" else self._day
+        as_of = self._as_of({} if stage.day == "given" and day else inputs, day) if stage.dated(self.config) else None
         key = stage_key(
             stage.name,
             self.config,

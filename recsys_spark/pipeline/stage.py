@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
@@ -62,10 +62,9 @@ class Stage:
     """Do its outputs extend those of its newest version: it then publishes as the very next version or not at all."""
     reads: Callable[[Config, Tracker, Workspace], Mapping[str, int]] | None = None
     """Versions of upstream stages that it reads where these are not the newest ones."""
-    own_day: bool = False
-    """May its date, where one is given, be another one than its inputs were made for."""
-    day_of_inputs: bool = False
-    """Is its date that of its inputs, whatever date the run was given; so it is where `reads` names versions."""
+    day: Literal["agreed", "inputs", "given"] = "agreed"
+    """Whose date it has. `agreed`: that of the run and that of its inputs, which must be the same; `inputs`: theirs,
+    whatever date the run was given, as also where `reads` names versions; `given`: the run's, whatever theirs is."""
     follows: Callable[[Config, Tracker], Any] | None = None
     """What in the registry its outputs depend on, as JSON: part of its key."""
 

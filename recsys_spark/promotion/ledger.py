@@ -9,21 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from recsys_spark.promotion.decisions import Action, State
 from recsys_spark.promotion.gates import Gate, failed
+from recsys_spark.tables.ledger import add_rows, read_rows
 from recsys_spark.tables.pointer import Commit
-from recsys_spark.tables.schemas import TABLES
 from recsys_spark.tables.workspace import Workspace
 
 STAGE, TABLE, PUBLISHING = "promote_model", "promotions", "fuse_recommendations"
-TYPES = {"string": pa.string(), "timestamp": pa.timestamp("us", "UTC"), "boolean": pa.bool_()}
-SCHEMA = pa.schema(
-    [(name, TYPES[kind]) for name, kind in (column.split(" ") for column in TABLES[TABLE].columns.split(", "))]
-)
-"""The table's columns, without asking Spark: going back must not wait for a session."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +42,14 @@ class Decision:
 
 def read_decisions(commit: Commit | None) -> list[dict[str, Any]]:
     """All rows of a committed version, oldest first; none before the first."""
-    return [] if commit is None else _read(commit.path(TABLE)).to_pylist()
+    return read_rows(commit, TABLE)
 
 
 def append(previous: Commit | None, target: Path, decisions: Sequence[Decision], model: str, run_id: str) -> int:
     """Write the rows of the version before and then the new ones into the new directory `target`; returns all rows."""
-    before = _read(previous.path(TABLE)).cast(SCHEMA) if previous else SCHEMA.empty_table()
     now = datetime.now(UTC)
     rows = [
         {
-            "decision_id": f"{before.num_rows + number:06d}",
             "decided_at": now,
             "action": decision.action,
             "model": model,
@@ -72,12 +62,9 @@ def append(previous: Commit | None, target: Path, decisions: Sequence[Decision],
             "lineage": json.dumps(decision.lineage, sort_keys=True),
             "run_id": run_id,
         }
-        for number, decision in enumerate(decisions, 1)
+        for decision in decisions
     ]
-    target.mkdir(parents=True)
-    pq.write_table(pa.concat_tables([before, pa.Table.from_pylist(rows, SCHEMA)]), target / "part-00000.parquet")
-    (target / "_SUCCESS").touch()
-    return before.num_rows + len(rows)
+    return add_rows(previous, TABLE, target, rows)
 
 
 def state_of(commit: Commit | None) -> State:
@@ -93,7 +80,3 @@ def rollback_pins(workspace: Workspace) -> list[tuple[str, int]]:
         if champion.published is not None:
             pins.add((PUBLISHING, champion.published))
     return sorted(pins)
-
-
-def _read(path: Path) -> pa.Table:
-    return pq.read_table(sorted(path.glob("*.parquet")))

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import uuid
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys_spark.redaction import covered
 from recsys_spark.scheduling.limits import Status
-from recsys_spark.tables.pointer import Commit, OvertakenError, publish, sync_tree
-from recsys_spark.tables.schemas import TABLES
+from recsys_spark.tables.ledger import publish_rows, read_rows
+from recsys_spark.tables.pointer import Commit, OvertakenError
 from recsys_spark.tables.workspace import Workspace
 
 log = logging.getLogger("recsys_spark")
 
 STAGE, TABLE = "run_pipeline", "job_runs"
-TYPES = {
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "date": pa.date32(),
-    "double": pa.float64(),
-    "bigint": pa.int64(),
-    "int": pa.int32(),
-}
-SCHEMA = pa.schema(
-    [(name, TYPES[kind]) for name, kind in (column.split(" ") for column in TABLES[TABLE].columns.split(", "))]
-)
-"""The table's columns, without asking Spark: a run that was refused has no session."""
 LONGEST = 500
 """Characters of an error that are kept."""
 
@@ -64,8 +46,7 @@ class JobRun:
 
 def read_runs(workspace: Workspace) -> list[dict[str, Any]]:
     """All rows, oldest first."""
-    commit = workspace.latest(STAGE)
-    return [] if commit is None else _read(commit.path(TABLE)).to_pylist()
+    return read_rows(workspace.latest(STAGE), TABLE)
 
 
 def append(workspace: Workspace, run: JobRun) -> Commit:
@@ -73,34 +54,10 @@ def append(workspace: Workspace, run: JobRun) -> Commit:
 
     It needs no lock: a job that did not get the lock has a row, too.
     """
+    row = asdict(run) | {"error": one_line(run.error)}
     while True:
-        before = workspace.latest(STAGE)
-        rows = _read(before.path(TABLE)).cast(SCHEMA) if before else SCHEMA.empty_table()
-        number = f"{rows.num_rows + 1:06d}"
-        values: Mapping[str, Any] = asdict(run) | {"job_run_id": number, "error": one_line(run.error)}
-        row = {name: values[name] for name in SCHEMA.names}
-        directory = workspace.new_run_directory(STAGE, uuid.uuid4().hex)
-        (directory / TABLE).mkdir()
-        both = pa.concat_tables([rows, pa.Table.from_pylist([row], SCHEMA)])
-        pq.write_table(both, directory / TABLE / "part-00000.parquet")
-        (directory / TABLE / "_SUCCESS").touch()
-        sync_tree(directory)
-        try:
-            return publish(
-                workspace.stage_directory(STAGE),
-                STAGE,
-                directory,
-                key=number,
-                run_id="",
-                tables={TABLE: both.num_rows},
-                inputs={},
-                metrics={},
-                facts={},
-                as_of=None,
-                after=before.version if before else 0,
-            )
-        except OvertakenError:
-            shutil.rmtree(directory)
+        with suppress(OvertakenError):
+            return publish_rows(workspace, TABLE, [row], "", fence=None)
 
 
 def record(workspace: Workspace, run: JobRun) -> Commit | None:
@@ -126,7 +83,3 @@ def one_line(text: str | None) -> str | None:
 def now() -> datetime:
     """The time, UTC."""
     return datetime.now(UTC)
-
-
-def _read(path: Path) -> pa.Table:
-    return pq.read_table(sorted(path.glob("*.parquet")))

@@ -15,7 +15,7 @@ from recsys_spark.events.rows import BETWEEN, FILE, RAW, WHY
 from recsys_spark.events.types import EVENT_TYPES
 from recsys_spark.online.events import BATCH_PREFIX, LiveEvent
 from recsys_spark.streaming.judging import ARRIVED, EVENT_ID, MICROS
-from recsys_spark.tables.batches import arrow_schema
+from recsys_spark.tables.schemas import TABLES
 
 LATE, AHEAD, BAD_NAME = "too_late", "future_time", "bad_event_id"
 """The reasons that are given here."""
@@ -128,7 +128,7 @@ def _reasons(row: Mapping[str, Any], moment: Moment) -> list[str]:
 
 
 def _events(rows: list[dict[str, Any]], number: int) -> pa.Table:
-    schema = arrow_schema(EVENTS)
+    schema = TABLES[EVENTS].arrow_schema
     plain = ("event_id", "user_id", "item_id", "event_type", "price", "order_id")
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in plain}
     columns["event_time"] = pa.array([row[MICROS] for row in rows], pa.int64()).cast(schema.field("event_time").type)
@@ -141,5 +141,5 @@ def _events(rows: list[dict[str, Any]], number: int) -> pa.Table:
 def _quarantine(rows: list[dict[str, Any]], number: int, taken_at: float) -> pa.Table:
     stamp = datetime.fromtimestamp(taken_at, UTC)
     return pa.Table.from_pylist(
-        [{**row, "batch": number, "taken_at": stamp} for row in rows], schema=arrow_schema(QUARANTINE)
+        [{**row, "batch": number, "taken_at": stamp} for row in rows], schema=TABLES[QUARANTINE].arrow_schema
     )

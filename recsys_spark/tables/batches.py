@@ -12,7 +12,6 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ from recsys_spark.tables.schemas import LIVE, TABLES
 FACTS = "batch.json"
 TOGETHER = 1000
 """Batches that lie in one folder."""
-TYPES = {
-    "string": pa.string(),
-    "bigint": pa.int64(),
-    "double": pa.float64(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "array<string>": pa.list_(pa.field("element", pa.string())),
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Batch:
 
     def table(self, name: str) -> pa.Table:
         """The batch's rows of a table."""
-        schema = arrow_schema(name)
+        schema = TABLES[name].arrow_schema
         file = self.directory / f"{name}.parquet"
         return pq.read_table(file, schema=schema, partitioning=None) if file.exists() else schema.empty_table()
 
@@ -92,7 +84,8 @@ class BatchLog:
         try:
             for name, table in tables.items():
                 if table.num_rows:
-                    rows = table.select(arrow_schema(name).names).cast(arrow_schema(name))
+                    schema = TABLES[name].arrow_schema
+                    rows = table.select(schema.names).cast(schema)
                     pq.write_table(rows, temporary / f"{name}.parquet", compression="zstd")
             (temporary / FACTS).write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
             sync_tree(temporary)
@@ -120,13 +113,6 @@ class BatchLog:
 
     def _folders(self) -> list[Path]:
         return sorted(self.root.glob("[0-9]*"))
-
-
-@cache
-def arrow_schema(name: str) -> pa.Schema:
-    """The columns of a table of the stage LIVE for Arrow: no Spark is asked."""
-    columns = (column.split(" ", 1) for column in TABLES[name].columns.split(", "))
-    return pa.schema([(column, TYPES[type_]) for column, type_ in columns])
 
 
 def batches_of(root: Path) -> BatchLog:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import zipfile
 from datetime import date
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import audit
+import build_sbom as sbom
 import pytest
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-audit, sbom = script("audit"), script("build_sbom")
 
 
 def affected(events: list[dict[str, str]], versions: tuple[str, ...] = ()) -> dict[str, Any]:

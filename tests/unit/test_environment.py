@@ -7,11 +7,10 @@ import sys
 import tarfile
 from pathlib import Path
 
+import build_environment as environment
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-import build_environment as environment  # noqa: E402
 
 
 def install(site, name, requires=(), files=("__init__.py",), version="1.0"):

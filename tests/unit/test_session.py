@@ -131,9 +131,14 @@ def test_secrets_of_the_environment_are_not_on_the_command_line_and_are_covered_
     assert launched["spark.x"] == "y"
     assert "open-sesame" not in str(launched)
     pattern = _settings(ours, "ours", {}, submitted=False)["spark.redaction.regex"]
-    for name in ("fs.shop.thing", "spark.hadoop.fs.shop.thing", "fs.azure.account.key.shop", "spark.ssl.keyPassword"):
+    plain = ("fs.azure.account.key.shop", "fs.azure.sas.container.shop", "spark.ssl.keyPassword", "ssl.keystore.key")
+    for name in ("fs.shop.thing", "spark.hadoop.fs.shop.thing", *plain):
         assert re.search(pattern, name)
     assert not re.search(pattern, "spark.sql.shuffle.partitions")
+    named["spark"]["conf"]["spark.redaction.regex"] = "mine"
+    own = _settings(Config.model_validate(named), "ours", {}, submitted=False)["spark.redaction.regex"]
+    assert re.search(own, "mine")
+    assert re.search(own, "fs.shop.thing")
 
 
 def test_a_secret_that_is_not_there_is_told_before_spark_starts(monkeypatch):

@@ -84,7 +84,7 @@ def test_a_stage_that_names_its_versions_has_their_date_whatever_the_runs(worksp
         at.run(stage)
     later, newest = runner(workspace, date(2024, 3, 9)), at.workspace.require("build_features").version
     named = replace(DATASETS, reads=lambda *_: {"build_features": newest})
-    for stage in (named, replace(DATASETS, day_of_inputs=True)):
+    for stage in (named, replace(DATASETS, day="inputs")):
         assert later.run(stage).commit.as_of == "2024-03-06T00:00:00"
     with pytest.raises(UserError, match="--date 2024-03-09: build_features was made for 2024-03-05"):
         later.run(DATASETS)

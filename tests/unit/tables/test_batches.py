@@ -11,19 +11,22 @@ import pytest
 
 from recsys_spark.errors import UserError
 from recsys_spark.tables.__main__ import main
-from recsys_spark.tables.batches import BatchLog, arrow_schema, batches_of
+from recsys_spark.tables.batches import BatchLog, batches_of
+from recsys_spark.tables.schemas import TABLES
 
 EVENT = {"event_id": "e", "user_id": "u", "item_id": "i", "event_type": "click", "source_file": "f", "batch": 1}
 
 
 def table(*names: str) -> pa.Table:
-    return pa.Table.from_pylist([{**EVENT, "event_id": name} for name in names], schema=arrow_schema("live_events"))
+    return pa.Table.from_pylist(
+        [{**EVENT, "event_id": name} for name in names], schema=TABLES["live_events"].arrow_schema
+    )
 
 
 def test_a_batch_is_read_as_it_was_written_and_an_empty_table_is_no_file(tmp_path: Path) -> None:
     log = BatchLog(tmp_path / "batches")
     assert log.newest() is None
-    none = arrow_schema("live_quarantine").empty_table()
+    none = TABLES["live_quarantine"].arrow_schema.empty_table()
     assert log.add(7, {"live_events": table("a", "b"), "live_quarantine": none}, {"rows": 2})
     batch = log.read(7)
     assert batch.table("live_events")["event_id"].to_pylist() == ["a", "b"]
