@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 from pyspark.sql import functions as F
 
@@ -17,7 +16,7 @@ from recsys_spark.pipeline.fits import model_bundles, moment_of
 from recsys_spark.pipeline.list_rules import compiled_rules, under_rules, write_lists
 from recsys_spark.pipeline.passes import FUSED, columns_for
 from recsys_spark.pipeline.retraining import SETTINGS, learned_settings
-from recsys_spark.pipeline.serving import MODEL_NAME, Serving, lists_key, registered_challenger, serving_model
+from recsys_spark.pipeline.serving import MODEL_NAME, Serving, list_facts, registered_challenger, serving_model
 from recsys_spark.pipeline.stage import StageContext, StageResult
 from recsys_spark.pipeline.train import lineage_tags
 from recsys_spark.recommenders.bundle import MANIFEST, file_sha256
@@ -60,13 +59,9 @@ def run(context: StageContext, *, take_over: bool = False) -> StageResult:
     # The content's hash, not the registry's counter: the same inputs give the same table.
     model_version = f"{MODEL_NAME}-{file_sha256(directory / MANIFEST)[:16]}"
     serving = serving_model(context, directory, model_version)
-    key = lists_key(context, serving)
-    facts: dict[str, Any] = {"model": MODEL_NAME, "model_version": model_version, "lists_key": key}
-    facts |= {"served": serving.alias, "served_version": serving.version, "served_model_version": serving.content}
-    facts["lists_run_id"] = context.run_id
-    facts |= {"k": config.fusion.k, "repeats": config.fusion.repeats}
+    facts = list_facts(context, serving, model_version)
     newest = context.previous
-    if take_over and newest is not None and newest.facts.get("lists_key") == key:
+    if take_over and newest is not None and newest.facts.get("lists_key") == facts["lists_key"]:
         context.link_tables(newest)
         version = _register(context, settings, model_version)
         context.progress(f"the lists of version {newest.version} are those of {serving.content}")

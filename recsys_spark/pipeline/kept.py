@@ -8,7 +8,7 @@ from __future__ import annotations
 from recsys_spark.monitoring.actions import check_publication
 from recsys_spark.pipeline.fuse import publish_lists
 from recsys_spark.pipeline.list_rules import and_rule_files
-from recsys_spark.pipeline.serving import MODEL_NAME, lists_key, standing_content, standing_model
+from recsys_spark.pipeline.serving import list_facts, standing_content, standing_model
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult
 from recsys_spark.pipeline.stages import STAGES
 
@@ -32,22 +32,7 @@ def run(context: StageContext) -> StageResult:
 
     Raises UserError where there is no such model, or an alert holds publication up.
     """
-    config = context.config
     check_publication(context.workspace)
     serving = standing_model(context)
     metrics = publish_lists(context, serving)
-    return StageResult(
-        metrics=metrics,
-        facts={
-            "model": MODEL_NAME,
-            "model_version": serving.content,
-            "lists_key": lists_key(context, serving),
-            "served": serving.alias,
-            "served_version": serving.version,
-            "served_model_version": serving.content,
-            "lists_run_id": context.run_id,
-            "k": config.fusion.k,
-            "repeats": config.fusion.repeats,
-            "kept": True,
-        },
-    )
+    return StageResult(metrics=metrics, facts={**list_facts(context, serving, serving.content), "kept": True})

@@ -12,6 +12,7 @@ from typing import Any
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
 from recsys_spark.monitoring.actions import check_publication
+from recsys_spark.monitoring.live import RESTORED
 from recsys_spark.pipeline import fuse
 from recsys_spark.pipeline.comparison import measure
 from recsys_spark.pipeline.kept import kept_stages
@@ -62,9 +63,9 @@ def _made_from(config: Config, tracker: Tracker, workspace: Workspace) -> Mappin
 
 
 def _was_kept(workspace: Workspace) -> bool:
-    """Did the newest night make lists without training."""
-    newest = workspace.latest(PUBLISHING)
-    return newest is not None and bool(newest.facts.get("kept"))
+    """Did the newest night make lists without training; what a roll back restored since is of an earlier one."""
+    made = [commit for commit in workspace.history(PUBLISHING) if RESTORED not in commit.facts]
+    return bool(made and made[-1].facts.get("kept"))
 
 
 def _challenger(config: Config, tracker: Tracker) -> str | None:
@@ -118,7 +119,7 @@ def _roll_back(context: StageContext, request: Request) -> StageResult:
     lists = context.workspace.version(PUBLISHING, target.published)
     context.workspace.check_held()
     set_champions(context.tracker, _versions(target), standing.components)
-    restored = publish_again(context.workspace, lists, {"restored_from": lists.version})
+    restored = publish_again(context.workspace, lists, {RESTORED: lists.version})
     state = replace(state, champions=(replace(target, published=None), *state.champions[1:]))
     context.progress(
         f"champion is {MODEL_NAME}/{target.version} again, and its lists of version {lists.version} are published as "

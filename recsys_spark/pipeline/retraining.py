@@ -21,13 +21,12 @@ import pyarrow.parquet as pq
 
 from recsys_spark.config import Config
 from recsys_spark.config.retraining import Retraining
-from recsys_spark.errors import UserError
 from recsys_spark.monitoring.finding import Finding
 from recsys_spark.monitoring.kinds import KINDS
 from recsys_spark.monitoring.measured import STAGE as MONITOR
 from recsys_spark.monitoring.measured import read_findings
 from recsys_spark.pipeline.keys import config_value
-from recsys_spark.pipeline.serving import MODEL_NAME
+from recsys_spark.pipeline.serving import MODEL_NAME, made_here
 from recsys_spark.tables.pointer import Commit
 from recsys_spark.tables.workspace import Workspace
 from recsys_spark.tracking.aliases import CHALLENGER, aliased
@@ -122,9 +121,8 @@ def decide(config: Config, workspace: Workspace, tracker: Tracker) -> Decision:
     challenger = aliased(tracker, MODEL_NAME, CHALLENGER)
     if challenger is None:
         return _must("first", "no model was trained yet")
-    try:
-        trained = workspace.version("build_datasets", challenger.pins.get("build_datasets", 0))
-    except UserError:
+    trained = made_here(workspace, challenger, "build_datasets")
+    if trained is None:
         return _must("first", f"what {MODEL_NAME}/{challenger.version} was trained on is not in this workspace")
     if trained.key == newest.key:
         return Decision(True, f"{MODEL_NAME}/{challenger.version} was trained on this very data: what is done stays")
@@ -172,7 +170,7 @@ def _drift(kinds: Sequence[str], monitored: Sequence[Finding]) -> Trigger:
     """Is one of the kinds at alert on the newest monitored day; the value is how many of their measures are."""
     day = _newest(monitored)
     if day is None:
-        return Trigger("drift", False, "no day was monitored since the last training")
+        return Trigger("drift", False, "no day was monitored since the last training", limit=1.0)
     alerts = [each.measure for each in monitored if each.status == "alert"]
     found = [measure for measure in alerts if measure.day == day and measure.key in kinds]
     names = ", ".join(f"{measure.key} {measure.subject}".strip() for measure in found[:5])
@@ -186,7 +184,8 @@ def _lost(limit: float, monitored: Sequence[Finding]) -> Trigger:
     counted = [one for one in measures if one.rows is None or one.rows >= KINDS[ACCURACY].least_rows]
     lost = [1.0 - one.value for one in counted if one.value is not None][-MOST_DAYS:]
     if len(lost) < LEAST_DAYS:
-        return Trigger("lost_accuracy", False, f"{len(lost)} days with outcomes since the last training: too few")
+        said = f"{len(lost)} days with outcomes since the last training: too few"
+        return Trigger("lost_accuracy", False, said, limit=limit)
     value = statistics.median(lost)
     said = f"the lists lost {value:.1%} of the usual NDCG over {len(lost)} days, the limit is {limit:.1%}"
     return Trigger("lost_accuracy", value >= limit, said, value, limit)

@@ -6,15 +6,18 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
 from recsys_spark.pipeline.keys import code_version, paths_manifest
 from recsys_spark.pipeline.stage import StageContext
+from recsys_spark.tables.pointer import Commit
+from recsys_spark.tables.workspace import Workspace
 from recsys_spark.tracking.aliases import CHALLENGER, CHAMPION, Registered, aliased, model_directory
 from recsys_spark.tracking.runs import Tracker
 
-MODEL_NAME = "recsys-fused"
+MODEL_NAME, EVALUATED = "recsys-fused", "evaluate_models"
 WITHOUT_EFFECT = (
     "monitoring",
     "online",
@@ -46,12 +49,26 @@ class Serving:
     """In the registry; None for a challenger that is not registered yet."""
 
 
+def champion_of(config: Config, tracker: Tracker) -> Registered | None:
+    """The champion, where there is one and `fusion.use` wants it to serve."""
+    return aliased(tracker, MODEL_NAME, CHAMPION) if config.fusion.use == CHAMPION else None
+
+
+def standing(config: Config, tracker: Tracker) -> Registered | None:
+    """The registered model that serves where a run trains none: the champion, else the newest challenger."""
+    return champion_of(config, tracker) or aliased(tracker, MODEL_NAME, CHALLENGER)
+
+
 def followed_champion(config: Config, tracker: Tracker) -> str | None:
     """The content of the champion that the lists are made with; None where it is the challenger."""
-    if config.fusion.use == CHALLENGER:
-        return None
-    champion = aliased(tracker, MODEL_NAME, CHAMPION)
+    champion = champion_of(config, tracker)
     return champion.content if champion else None
+
+
+def standing_content(config: Config, tracker: Tracker) -> str | None:
+    """The content of the model that serves where a run trains none; None where there is none."""
+    model = standing(config, tracker)
+    return model.content if model else None
 
 
 def serving_model(context: StageContext, own: Path, content: str) -> Serving:
@@ -59,37 +76,35 @@ def serving_model(context: StageContext, own: Path, content: str) -> Serving:
 
     A champion of the same content is taken from `own`. Raises UserError where the champion's files are gone.
     """
-    champion = aliased(context.tracker, MODEL_NAME, CHAMPION) if context.config.fusion.use == CHAMPION else None
+    champion = champion_of(context.config, context.tracker)
     if champion is None:
         return Serving(own, content, CHALLENGER, None)
     if champion.content == content:
         return Serving(own, content, CHAMPION, champion.version)
-    scratch = context.run_directory / "champion"
     try:
-        directory = model_directory(context.tracker, champion, scratch)
+        directory = model_directory(context.tracker, champion, context.run_directory / "champion")
     except UserError as error:
         raise UserError(f"{error}; roll back (jobs/promote_model.py --rollback) or set fusion.use=challenger") from None
     return Serving(directory, champion.content, CHAMPION, champion.version)
 
 
 def standing_model(context: StageContext) -> Serving:
-    """The registered model that serves where a run trains none: the champion, else the newest challenger.
-
-    Raises UserError where there is none, or its files are gone.
-    """
-    champion = aliased(context.tracker, MODEL_NAME, CHAMPION) if context.config.fusion.use == CHAMPION else None
-    model = champion or aliased(context.tracker, MODEL_NAME, CHALLENGER)
+    """`standing`, with its files. Raises UserError where there is no such model, or its files are gone."""
+    model = standing(context.config, context.tracker)
     if model is None:
         raise UserError(f"registry: no {MODEL_NAME} serves yet; run jobs/run_pipeline.py --force")
     directory = model_directory(context.tracker, model, context.run_directory / "standing")
-    return Serving(directory, model.content, CHAMPION if champion else CHALLENGER, model.version)
+    alias = CHAMPION if champion_of(context.config, context.tracker) else CHALLENGER
+    return Serving(directory, model.content, alias, model.version)
 
 
-def standing_content(config: Config, tracker: Tracker) -> str | None:
-    """The content of the model that serves where a run trains none; None where there is none."""
-    champion = aliased(tracker, MODEL_NAME, CHAMPION) if config.fusion.use == CHAMPION else None
-    model = champion or aliased(tracker, MODEL_NAME, CHALLENGER)
-    return model.content if model else None
+def made_here(workspace: Workspace, model: Registered, stage: str) -> Commit | None:
+    """The version of `stage` that a model was made from; None where it is gone, or of another workspace."""
+    try:
+        evaluated, own = (workspace.version(name, model.pins.get(name, 0)) for name in (EVALUATED, stage))
+    except UserError:
+        return None
+    return own if evaluated.run_id == model.tags.get("evaluation_run_id") else None
 
 
 def registered_challenger(context: StageContext, tags: dict[str, str]) -> Registered | None:
@@ -100,6 +115,21 @@ def registered_challenger(context: StageContext, tags: dict[str, str]) -> Regist
         challenger.tags.get(key) == value for key, value in wanted.items() if key != "run_id"
     )
     return challenger if same else None
+
+
+def list_facts(context: StageContext, serving: Serving, model_version: str) -> dict[str, Any]:
+    """What a version of the lists tells of itself: `model_version` is the model of the newest training."""
+    return {
+        "model": MODEL_NAME,
+        "model_version": model_version,
+        "lists_key": lists_key(context, serving),
+        "lists_run_id": context.run_id,
+        "served": serving.alias,
+        "served_version": serving.version,
+        "served_model_version": serving.content,
+        "k": context.config.fusion.k,
+        "repeats": context.config.fusion.repeats,
+    }
 
 
 def lists_key(context: StageContext, serving: Serving) -> str:

@@ -14,14 +14,14 @@ from recsys_spark.errors import UserError
 from recsys_spark.fitting.inputs import FitInputs
 from recsys_spark.fitting.neural import PARAMETERS, WARM_FROM
 from recsys_spark.fitting.start import Start
-from recsys_spark.pipeline.serving import MODEL_NAME
+from recsys_spark.pipeline.serving import MODEL_NAME, made_here
 from recsys_spark.pipeline.stage import StageContext
 from recsys_spark.promotion.ledger import STAGE as PROMOTE
 from recsys_spark.promotion.ledger import state_of
 from recsys_spark.tables.workspace import Workspace
 from recsys_spark.tracking.aliases import CHAMPION, Registered, aliased, registered
 
-DATASETS, FEATURES, EVALUATED = "build_datasets", "fit_features", "evaluate_models"
+DATASETS, FEATURES = "build_datasets", "fit_features"
 SOURCE = "publish"
 """The fit whose parameters are taken: it has learned from all of its run's events."""
 
@@ -57,16 +57,17 @@ def _all(context: StageContext, name: str) -> list[tuple[int, Start]]:
 
 def _start(workspace: Workspace, model: Registered, name: str) -> tuple[int, Start] | None:
     """The start that a registered model gives, None where it has none or was made elsewhere."""
+    datasets = made_here(workspace, model, DATASETS)
+    if datasets is None or datasets.as_of is None:
+        return None
     try:
-        evaluated = workspace.version(EVALUATED, model.pins.get(EVALUATED, 0))
-        datasets = workspace.version(DATASETS, model.pins.get(DATASETS, 0))
         part = workspace.version(f"train_models.{name}", model.parts.get(name, 0))
         described = part.inputs.get(FEATURES)
         features = workspace.version(FEATURES, described) if described is not None else None
     except UserError:
         return None
     sha256 = part.facts["fits"].get(SOURCE, {}).get("parameters_sha256")
-    if sha256 is None or evaluated.run_id != model.tags.get("evaluation_run_id") or datasets.as_of is None:
+    if sha256 is None:
         return None
     start = Start(
         name=f"{MODEL_NAME}/{model.version}",

@@ -43,9 +43,9 @@ def test_lists_of_kept_nights_are_made_from_what_monitoring_knows_items_by() -> 
     assert set(stages["fuse_recommendations"].upstream) == {"build_features", "build_datasets", "fit_features"}
 
 
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("kept", "rolled_back"), [(True, False), (True, True), (False, False)])
 def test_after_kept_nights_a_challenger_is_judged_on_what_it_was_made_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, rolled_back: bool
 ) -> None:
     runner = Runner(config(tmp_path), "test", None)
     runner.__dict__["tracker"] = None
@@ -53,6 +53,8 @@ def test_after_kept_nights_a_challenger_is_judged_on_what_it_was_made_from(
     for stage in ("build_features", "build_datasets"):
         commit(runner.workspace, stage)
     commit(runner.workspace, "fuse_recommendations", **({"kept": True} if kept else {}))
+    if rolled_back:  # to lists of a night that trained
+        commit(runner.workspace, "fuse_recommendations", restored_from=1)
     challenger = Registered("recsys-fused", "2", "", "", pins)
     monkeypatch.setattr(promote, "aliased", lambda *_: challenger)
     stage = promotion_stage(Request())

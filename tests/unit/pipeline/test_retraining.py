@@ -71,14 +71,18 @@ def test_drift_is_an_alert_of_a_named_kind_on_the_newest_day() -> None:
         [alert, found("scores.ks", 0.1, days=1)],  # it was yesterday's
         [],
     ):
-        assert not judged(settings, Standing(2.0, 0.0, others)).train
+        decision = judged(settings, Standing(2.0, 0.0, others))
+        assert not decision.train
+        assert [trigger["limit"] for trigger in decision.to_json()["triggers"]] == [1.0]
 
 
 def test_lost_accuracy_is_the_median_of_at_least_three_days() -> None:
     settings = Retraining(lost_accuracy=0.25)
     days = [found("outcomes.ndcg_ratio", value, days=day, rows=500) for day, value in enumerate((0.9, 0.75, 0.1))]
     assert judged(settings, Standing(3.0, 0.0, days)).train  # a quarter is lost
-    assert not judged(settings, Standing(3.0, 0.0, days[:2])).train
+    too_few = judged(settings, Standing(3.0, 0.0, days[:2]))
+    assert not too_few.train
+    assert [(trigger["value"], trigger["limit"]) for trigger in too_few.to_json()["triggers"]] == [(None, 0.25)]
     better = found("outcomes.ndcg_ratio", 0.95, days=4, rows=500)
     assert not judged(settings, Standing(3.0, 0.0, [*days, better])).train
     few = [found("outcomes.ndcg_ratio", 0.1, days=day, rows=3) for day in range(5)]
@@ -110,7 +114,7 @@ def test_settings_of_lists_are_not_learned_and_those_of_models_are() -> None:
 
 
 def test_a_kind_that_is_not_measured_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"names 'scores\.nonsense', which is no kind of measure; known are "):
+    with pytest.raises(ValidationError, match=r"scores\.nonsense: no such kind of measure; known are scores\."):
         config(retraining={"drift": ["scores.nonsense"]})
     with pytest.raises(ValidationError, match=r"max_age_days must be at least min_age_days \(3\)"):
         config(retraining={"max_age_days": 2, "min_age_days": 3})
@@ -144,8 +148,13 @@ class Night:
         directory = self.workspace.stage_directory("build_datasets")
         return publish(directory, "build_datasets", run, key=as_of, run_id=as_of, **told).version
 
-    def trained(self, version: int | None, settings: Config | None = None) -> None:
+    def trained(self, version: int | None, settings: Config | None = None, evaluated: str = "here") -> None:
+        run = self.workspace.new_run_directory("evaluate_models", "here")
+        told: dict[str, Any] = {"tables": {}, "inputs": {}, "metrics": {}, "facts": {}, "as_of": None}
+        directory = self.workspace.stage_directory("evaluate_models")
+        own = publish(directory, "evaluate_models", run, key="e", run_id="here", **told).version
         tags = {"stage.build_datasets": str(version), SETTINGS: learned_settings(settings or self.config)}
+        tags |= {"stage.evaluate_models": str(own), "evaluation_run_id": evaluated}
         model = Registered("recsys-fused", "3", "", "", tags)
         self.monkeypatch.setattr(retraining, "aliased", lambda *_: None if version is None else model)
 
@@ -162,7 +171,9 @@ def test_the_first_run_trains(night: Night) -> None:
     night.datasets("2024-03-01T00:00:00")
     night.trained(None)
     assert night.decide().fired == ["first"]
-    night.trained(77)  # of another workspace
+    night.trained(77)  # gone
+    assert night.decide().fired == ["first"]
+    night.trained(1, evaluated="elsewhere")  # of another workspace that has a version of this number, too
     assert night.decide().fired == ["first"]
 
 
