@@ -67,8 +67,6 @@ class MailServer:
     mails: list[str] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     logins: list[tuple[str, str]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    """Every line of the client, before and after encryption."""
     in_clear: list[str] = field(default_factory=list)
 
 
@@ -85,7 +83,6 @@ def mail_server(seen: MailServer | None = None) -> Iterator[MailServer]:
             self.encrypted = False
             self.say("220 test")
             while line := self.rfile.readline().decode().strip():
-                seen.said.append(line)
                 if not self.encrypted:
                     seen.in_clear.append(line)
                 verb = line.upper().partition(" ")[0]

@@ -9,10 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys_spark.config.allowed import Variable
 from recsys_spark.config.section import Section
-from recsys_spark.monitoring.kinds import KINDS
+from recsys_spark.monitoring.kinds import check_kinds
 
 ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
-EVERY = "*"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Port = Annotated[int, Field(gt=0, lt=65536)]
 Tries = Annotated[int, Field(gt=0, le=10)]
@@ -86,8 +85,5 @@ class OnAlert(Section):
     @field_validator("block_publication", "roll_back")
     @classmethod
     def _known_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = sorted(set(kinds) - set(KINDS) - {EVERY})
-        if unknown:
-            known = ", ".join(sorted(KINDS))
-            raise ValueError(f"{', '.join(unknown)}: no kind of finding; known are * (all of them), {known}")
+        check_kinds(kinds, every=True)
         return kinds

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from recsys_spark.config.alerting import Notify, OnAlert
 from recsys_spark.config.section import Section
-from recsys_spark.monitoring.kinds import KINDS, Limit
+from recsys_spark.monitoring.kinds import KINDS, Limit, check_kinds
 
 Bound = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -44,7 +44,7 @@ class Monitoring(Section):
     """Days on which nothing is to be expected, such as `12-25` (every year) or `2017-11-23`: their volume is neither
     judged nor what other days' volumes are compared with."""
     top_items: Annotated[int, Field(gt=0, le=100)] = 20
-    """Subjects of one measure (items, categories, brands) that are kept at most: those that stand out."""
+    """Categories that `events.category_left` measures at most: those that lost most."""
     top_values: Annotated[int, Field(ge=10, le=10_000)] = 200
     """Categories and brands whose shares are compared, the most frequent; the rest count as one."""
     limits: dict[str, Limits] = {}
@@ -72,6 +72,7 @@ class Monitoring(Section):
     @field_validator("limits")
     @classmethod
     def _of_known_kinds(cls, limits: dict[str, Limits]) -> dict[str, Limits]:
+        check_kinds(limits)
         for key, given in limits.items():
             _check(key, given)
         return limits
@@ -82,11 +83,7 @@ class Monitoring(Section):
 
 
 def _check(key: str, given: Limits) -> None:
-    """Raise ValueError where a kind is not known or an alert would come before its warning."""
-    if key not in KINDS:
-        group = key.partition(".")[0]
-        near = sorted(known for known in KINDS if known.partition(".")[0] == group) or sorted(KINDS)
-        raise ValueError(f"{key}: no such kind of measure; known are {', '.join(near)}")
+    """Raise ValueError where limits mean nothing for a kind, or an alert would come before its warning."""
     kind, limit = KINDS[key], given.over(KINDS[key].limit)
     bounds = [bound for bound in (limit.warn, limit.alert) if bound is not None]
     if kind.bad == "both" and any(bound <= 1 for bound in bounds):

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from recsys_spark.config.section import NotNegative, Positive, PositiveFloat, Section
-from recsys_spark.monitoring.kinds import KINDS
+from recsys_spark.monitoring.kinds import check_kinds
 
 Part = Annotated[float, Field(gt=0, lt=1)]
 
@@ -30,8 +30,8 @@ class Retraining(Section):
     new_items_share: Part | None = None
     """Train where at least this share of the items with events is not known to the last training."""
     min_age_days: NotNegative = 1.0
-    """No trigger but changed settings fires before the last training is so many days of data old, so that what stays
-    bad is not trained on every night."""
+    """Whatever fires, a run trains only once the last training is so many days of data old, so that what stays bad is
+    not trained on every night; `first`, `settings` and `earlier` do not wait."""
     warm_start: bool = False
     """Neural recommenders start from an earlier champion's parameters, grown by what is new, instead of a random draw.
     Each fit starts from the newest champion all of whose data ended by the fit's cut; without one, and where the
@@ -55,7 +55,5 @@ class Retraining(Section):
     @field_validator("drift")
     @classmethod
     def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = sorted(set(kinds) - KINDS.keys())
-        if unknown:
-            raise ValueError(f"names {unknown[0]!r}, which is no kind of measure; known are {', '.join(sorted(KINDS))}")
+        check_kinds(kinds)
         return kinds

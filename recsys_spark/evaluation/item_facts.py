@@ -138,18 +138,25 @@ def load_facts(
 
 
 def popularity_strata(counts: Ints, shares: Sequence[float]) -> Ints:
-    """[I] place in POPULARITY_STRATA, from [I] target events before the window.
+    """[I] place in POPULARITY_STRATA, from [I] target events before the window (`strata_of_counts`)."""
+    values, place, items = np.unique(counts, return_inverse=True, return_counts=True)
+    return strata_of_counts(values, items, shares)[place]
+
+
+def strata_of_counts(values: Ints, items: Ints, shares: Sequence[float]) -> Ints:
+    """[V] place in POPULARITY_STRATA, from [V] different counts of events and [V] how many items have each.
 
     In the order of falling counts an item is head while the items before it hold less than shares[0] of all events,
     mid while less than shares[1], else tail. Items of equal counts fall into one stratum, those without events are
     tail.
     """
-    values, place, items = np.unique(-counts, return_inverse=True, return_counts=True)
-    mass = -values * items
+    falling = np.argsort(-values, kind="stable")
+    mass = (values * items)[falling]
     before = np.cumsum(mass) - mass
     total = max(1, int(mass.sum()))
-    strata = np.searchsorted(np.array(shares), before / total, side="right")
-    return np.where(counts > 0, strata[place], len(POPULARITY_STRATA) - 1).astype(np.int64)
+    strata = np.empty(len(values), dtype=np.int64)
+    strata[falling] = np.searchsorted(np.array(shares), before / total, side="right")
+    return np.where(values > 0, strata, len(POPULARITY_STRATA) - 1).astype(np.int64)
 
 
 def age_names(age_days: Sequence[int]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,27 +54,40 @@ def compared_as_double(frame: DataFrame, predicate: str) -> str:
     holds strings and stands alone on the other side of a comparison or before BETWEEN. In expressions, lambdas and IN
     lists nothing is changed: write `CAST(Quantity AS DOUBLE)` or `0.0` there.
     """
+    return _as_double(frame, predicate, _nodes(frame, predicate))
+
+
+def _as_double(frame: DataFrame, predicate: str, nodes: Sequence[Any]) -> str:
+    """`compared_as_double` by the nodes of the predicate's tree, which know where each part stands in the text."""
     text = {field.name.lower() for field in frame.schema if isinstance(field.dataType, StringType)}
-    jvm: Any = frame.sparkSession._jsparkSession
     ends: set[int] = set()
 
     def is_text(node: Any) -> bool:
         parts = node.nameParts() if _kind(node) == "UnresolvedAttribute" else None
         return parts is not None and parts.size() == 1 and parts.head().lower() in text
 
-    def look(node: Any) -> None:
-        children = [node.children().apply(place) for place in range(node.children().size())]
-        if _compares(node) and any(is_text(child) for child in children):
+    for node in filter(_compares, nodes):
+        children = _children(node)
+        if any(map(is_text, children)):
             spans = [(child.origin().startIndex().get(), child.origin().stopIndex().get() + 1) for child in children]
             ends.update(stop for start, stop in spans if WHOLE_NUMBER.fullmatch(predicate[start:stop]))
-        for child in children:
-            look(child)
-
-    # Spark's own parser knows where each part stands, whatever quotes, raw strings and comments are around it.
-    look(jvm.sessionState().sqlParser().parseExpression(predicate))
     for end in sorted(ends, reverse=True):
         predicate = f"{predicate[:end]}D{predicate[end:]}"
     return predicate
+
+
+def _nodes(frame: DataFrame, predicate: str) -> list[Any]:
+    """All nodes of the predicate's tree, by Spark's own parser, whatever quotes, raw strings and comments it has."""
+    jvm: Any = frame.sparkSession._jsparkSession
+    nodes = [jvm.sessionState().sqlParser().parseExpression(predicate)]
+    for node in nodes:  # which grows while it is gone through
+        nodes += _children(node)
+    return nodes
+
+
+def _children(node: Any) -> list[Any]:
+    children = node.children()
+    return [children.apply(place) for place in range(children.size())]
 
 
 def _kind(node: Any) -> str:
@@ -87,13 +100,10 @@ def _compares(node: Any) -> bool:
     )
 
 
-def _fault(frame: DataFrame, predicate: str) -> str | None:
-    """Why a predicate is more than a condition on a row, by Spark's own parser; see `config.predicates`."""
+def _fault(frame: DataFrame, nodes: Sequence[Any]) -> str | None:
+    """Why a predicate is more than a condition on a row, by the nodes of its tree; see `config.predicates`."""
     columns = {column.lower() for column in frame.columns}
-    jvm: Any = frame.sparkSession._jsparkSession
-    waiting = [jvm.sessionState().sqlParser().parseExpression(predicate)]
-    while waiting:
-        node = waiting.pop()
+    for node in nodes:
         kind = _kind(node)
         if MORE_THAN_A_ROW.fullmatch(kind):
             return f"{kind} is no condition on a row"
@@ -101,16 +111,16 @@ def _fault(frame: DataFrame, predicate: str) -> str | None:
             return f"{node.nameParts().mkString('.')} is not among the functions that a predicate may call"
         if kind == "UnresolvedAttribute" and {node.name().lower().strip("`")} & NEVER - columns:
             return f"there is no column {node.name()}"
-        waiting += [node.children().apply(place) for place in range(node.children().size())]
     return None
 
 
 def _condition(frame: DataFrame, name: str, predicate: str, where: str) -> Column:
     try:
-        fault = _fault(frame, predicate)
+        nodes = _nodes(frame, predicate)
+        fault = _fault(frame, nodes)
         if fault is not None:
             raise UserError(f"{where}: reject.{name} ({predicate}) cannot be used: {fault}")
-        condition = F.expr(compared_as_double(frame, predicate))
+        condition = F.expr(_as_double(frame, predicate, nodes))
         type_ = frame.select("*", condition.alias("_condition")).schema["_condition"].dataType
     except PySparkException as error:
         message = " ".join(str(error).split("SQLSTATE")[0].split())

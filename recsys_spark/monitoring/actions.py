@@ -6,17 +6,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from recsys_spark.config.alerting import EVERY, OnAlert
+from recsys_spark.config.alerting import OnAlert
 from recsys_spark.errors import UserError
 from recsys_spark.monitoring.finding import Finding
+from recsys_spark.monitoring.kinds import EVERY
 from recsys_spark.monitoring.ledger import Action, acknowledged, append, read_actions, standing
+from recsys_spark.monitoring.live import made_with
 from recsys_spark.tables.workspace import Workspace
 
 GO_ON = "jobs/monitor.py --acknowledge NAME --comment TEXT"
 OF_THE_LISTS = ("lists", "scores")
 """Groups that are about the newest lists: they hold up the next ones where these were made with the day's events."""
 OF_LIVE_LISTS = ("outcomes", "bias")
-"""Groups that are about lists from before the day: they never hold up publication, which is how users get others."""
+"""Groups that are about the lists that users saw on the day, made before it, where the others look at those made at its
+end: they never hold up publication, which is how users get others."""
 AGE = "lists.age_days"
 """Nor does the age of the lists: only newer ones would mend it."""
 
@@ -33,6 +36,16 @@ class Plan:
     """The alert for which the champion before is wanted back."""
     passed: tuple[Finding, ...] = ()
     """Alerts of kinds that hold up publication which do not, since they are about lists from before the day."""
+    before: tuple[Action, ...] = ()
+    """All rows of the ledger that it was made from."""
+
+
+def plan_of(
+    workspace: Workspace, day: date, findings: Sequence[Finding], on_alert: OnAlert, run_id: str | None = None
+) -> Plan:
+    """What follows from the findings of `day`, as the ledger and the lists of the workspace stand."""
+    before, new_lists = read_actions(workspace), made_with(workspace, day)
+    return plan(day, findings, before, on_alert, run_id, new_lists=new_lists)
 
 
 def plan(
@@ -67,7 +80,7 @@ def plan(
         Action("released", *about, run_id=run_id) for about in sorted(held) if about[0] == day and about not in bad
     ]
     wanted = next((finding for finding in alerts if _named(finding, on_alert.roll_back)), None)
-    return Plan(tuple(rows), tuple(standing([*before, *rows])), wanted, tuple(passed))
+    return Plan(tuple(rows), tuple(standing([*before, *rows])), wanted, tuple(passed), tuple(before))
 
 
 def check_publication(workspace: Workspace) -> None:

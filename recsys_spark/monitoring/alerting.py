@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.config.alerting import Notify
+from recsys_spark.credentials import secret_of
+from recsys_spark.errors import UserError
 from recsys_spark.monitoring.delivery import DeliveryError, deliver
 from recsys_spark.monitoring.finding import STATUSES, Finding, Status
 from recsys_spark.monitoring.ledger import Action, undelivered
 from recsys_spark.monitoring.mail import Login, message, send
 from recsys_spark.monitoring.webhook import post
-from recsys_spark.redaction import remember
 
 log = logging.getLogger("recsys_spark")
 
@@ -48,35 +49,41 @@ class News:
     """Its name, by which people tell shops apart."""
     page: Path | None
     run_id: str
+    at_least: Status
+    """What makes a message (`monitoring.notify.at_least`); one that goes out tells warnings, too."""
 
-    def told(self, at_least: Status) -> list[Finding]:
+    @property
+    def told(self) -> list[Finding]:
         """The findings that make a message, alerts first; where there are none, no message is due."""
         order = STATUSES.index
-        bad = [finding for finding in self.findings if order(finding.status) >= order(at_least)]
+        bad = [finding for finding in self.findings if order(finding.status) >= order(self.at_least)]
         if not bad:
             return []
         rest = [finding for finding in self.findings if finding.status != "ok"]
         return sorted(rest, key=lambda finding: -order(finding.status))
 
-    def digest(self, at_least: Status) -> str:
+    @property
+    def digest(self) -> str:
         """What tells one message on this day from another: which findings there are, not their numbers.
 
         That of no findings is empty.
         """
-        told = self.told(at_least)
+        told = self.told
         if not told:
             return ""
         names = sorted((one.measure.key, one.measure.subject, one.status) for one in told)
         return hashlib.sha256(json.dumps([self.day.isoformat(), names]).encode()).hexdigest()[:16]
 
-    def subject(self, at_least: Status) -> str:
+    @property
+    def subject(self) -> str:
         """One line."""
-        told = self.told(at_least)
+        told = self.told
         return f"[{self.workspace}] {counted(told) if told else 'all is well again'} on {self.day}"
 
-    def text(self, at_least: Status) -> str:
+    @property
+    def text(self) -> str:
         """The message: the findings, what was done about them, where to look."""
-        told = self.told(at_least)
+        told = self.told
         lines = [f"{WORDS[one.status][0].upper()} {one.measure.key}: {one.sentence}" for one in told[:MOST]]
         if len(told) > MOST:
             lines.append(f"... and {len(told) - MOST} more: see the page.")
@@ -137,14 +144,14 @@ def _told(
     news: News, name: str, notify: Notify, before: Sequence[Action], environment: Mapping[str, str]
 ) -> Action | None:
     """Send the message of a day by a way; the row of it, None where there is nothing new to tell."""
-    digest = news.digest(notify.at_least)
+    digest = news.digest
     if digest == _last(before, news.day, name):
         log.info("monitor: %s: nothing new to tell of %s", name, news.day)
         return None
     way = _ways(notify)[name]
     sent, comment = _delivered(lambda: way(news, notify, environment), notify)
     if sent:
-        log.info("monitor: %s: %s: %s", name, comment or "sent", news.subject(notify.at_least))
+        log.info("monitor: %s: %s: %s", name, comment or "sent", news.subject)
     else:
         log.warning("monitor: %s: the message on %s was not sent: %s", name, news.day, comment)
     return Action("sent" if sent else "not_sent", news.day, "", name, digest, comment=comment, run_id=news.run_id)
@@ -160,7 +167,7 @@ def _delivered(send_it: Callable[[], str | None], notify: Notify) -> tuple[bool,
     """Was a message sent, and why not, or what is to be said of it."""
     try:
         return True, deliver(send_it, notify.tries, notify.pause_seconds)
-    except DeliveryError as error:
+    except (DeliveryError, UserError) as error:
         return False, str(error)
     except Exception as error:  # a monitor that fails tells nobody; the error's text may hold a secret
         return False, type(error).__name__
@@ -173,24 +180,25 @@ def _ways(notify: Notify) -> dict[str, Way]:
 
 
 def _by_webhook(news: News, notify: Notify, environment: Mapping[str, str]) -> None:
-    url = _secret(notify.webhook_url_env or "", environment)
-    body = json.dumps(payload(news, notify.at_least), allow_nan=False).encode()
-    post(url, body, _name(news, notify), notify.timeout_seconds)
+    url = secret_of(notify.webhook_url_env or "", "monitoring.notify.webhook_url_env", environment)
+    body = json.dumps(payload(news), allow_nan=False).encode()
+    post(url, body, _name(news), notify.timeout_seconds)
 
 
 def _by_email(news: News, notify: Notify, environment: Mapping[str, str]) -> str | None:
     server, login = notify.email, None
     assert server is not None, "a way only where it is configured"
     if server.user_env and server.password_env:
-        login = Login(_secret(server.user_env, environment), _secret(server.password_env, environment))
-    mail = message(server, news.subject(notify.at_least), news.text(notify.at_least), _name(news, notify))
+        user = secret_of(server.user_env, "monitoring.notify.email.user_env", environment)
+        login = Login(user, secret_of(server.password_env, "monitoring.notify.email.password_env", environment))
+    mail = message(server, news.subject, news.text, _name(news))
     return send(server, mail, login, notify.timeout_seconds)
 
 
-def payload(news: News, at_least: Status) -> dict[str, Any]:
+def payload(news: News) -> dict[str, Any]:
     """The webhook's JSON; `text` is for people, and no title of an item is markup of their chat program."""
-    told = news.told(at_least)
-    text = escape(f"{news.subject(at_least)}\n{news.text(at_least)}", quote=False)
+    told = news.told
+    text = escape(f"{news.subject}\n{news.text}", quote=False)
     return {
         "text": text,
         "source": "recsys_spark",
@@ -212,20 +220,12 @@ def _plain(finding: Finding) -> dict[str, Any]:
     return {**said, **finite}
 
 
-def _name(news: News, notify: Notify) -> str:
+def _name(news: News) -> str:
     """The same for every try of one message, and another one for another run."""
-    return f"{news.day}.{news.digest(notify.at_least) or 'well'}.{news.run_id[:12]}"
+    return f"{news.day}.{news.digest or 'well'}.{news.run_id[:12]}"
 
 
 def _variables(notify: Notify) -> list[str]:
     server = notify.email
     names = (notify.webhook_url_env, server and server.user_env, server and server.password_env)
     return [name for name in names if name]
-
-
-def _secret(variable: str, environment: Mapping[str, str]) -> str:
-    value = environment.get(variable, "").strip()
-    if not value:
-        raise DeliveryError(f"the environment variable {variable} is not set", again=False)
-    remember(value)
-    return value

@@ -84,7 +84,11 @@ class Answered:
 
 
 def answered(context: MonitorContext) -> Answered | str:
-    """What came of the lists that were live on the day; or, in a phrase, what is missing."""
+    """What came of the lists that were live on the day; or, in a phrase, what is missing. Found once for a context."""
+    return context.once("answered", lambda: _answered(context))
+
+
+def _answered(context: MonitorContext) -> Answered | str:
     live = context.live
     if live is None:
         return "no lists that were made before the day were in force on it, or they are gone"

@@ -22,7 +22,7 @@ RATIOS = {"exposure_gap": "exposure_gap_ratio", "segment_ndcg": "segment_ratio"}
 
 def measure_bias(context: MonitorContext) -> list[Measure]:
     """Exposure against relevance in each dimension of items, and accuracy by activity of users."""
-    found = context.once("answered", lambda: answered(context))
+    found = answered(context)
     if isinstance(found, str):
         return context.without(GROUP, found)
     return against_usual(context, [*_of_items(context, found), *_of_users(context, found)], RATIOS)

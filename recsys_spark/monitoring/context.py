@@ -90,13 +90,12 @@ class MonitorContext:
         models learned from, as far as that lies before the day.
         """
         trained = self.commit(TRAINED, self.start)
-        datasets = self.commit(DATASETS) or self.workspace.latest(DATASETS)
-        if trained is None and datasets is None:
-            return None
-        end: str | None = None
         if trained is not None:
             end = trained.as_of
-        elif datasets is not None:
+        else:
+            datasets = self.commit(DATASETS) or self.workspace.latest(DATASETS)
+            if datasets is None:
+                return None
             end = datasets.facts["valid_start"]
         last = self.day if end is None else min(datetime.fromisoformat(end).date(), self.day)
         return Window(last - timedelta(days=self.config.monitoring.training_days), last)
@@ -108,7 +107,7 @@ class MonitorContext:
         days do not arrive one by one) counts as made for any day. None, where there is none.
         """
         until = (by or self.end).isoformat()
-        fitting = [found for found in self._history(stage) if found.as_of is None or found.as_of <= until]
+        fitting = [found for found in self.workspace.history(stage) if found.as_of is None or found.as_of <= until]
         return fitting[-1] if fitting else None
 
     @property
@@ -116,15 +115,15 @@ class MonitorContext:
         """The newest clean_events whatever its date: what came late of the day is in it."""
         return self.workspace.latest("clean_events")
 
-    @property
+    @cached_property
     def lists(self) -> Commit | None:
         """The lists that were made with the day's events, at its end; after a roll back those that it restored."""
-        return self.once("lists", lambda: newest_lists(self.workspace, self.end))
+        return newest_lists(self.workspace, self.end)
 
-    @property
+    @cached_property
     def live(self) -> Live | None:
         """The lists that users saw on the day, made without its events."""
-        return self.once("live", lambda: live_lists(self.workspace, self.day))
+        return live_lists(self.workspace, self.day)
 
     def made_from(self, commit: Commit, stage: str) -> Commit | None:
         """The version of `stage` that a commit was made from, None where it is gone or not among its inputs."""
@@ -217,13 +216,6 @@ class MonitorContext:
         """No measures, and a line that says what was missing."""
         log.info("%s: %s: not measured, %s", STAGE, group, what)
         return []
-
-    def _history(self, stage: str) -> list[Commit]:
-        return self._histories.setdefault(stage, self.workspace.history(stage))
-
-    @cached_property
-    def _histories(self) -> dict[str, list[Commit]]:
-        return {}
 
     @cached_property
     def _kept(self) -> dict[str, object]:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 
 from recsys_spark.monitoring.arrivals import arrivals
 from recsys_spark.monitoring.context import MonitorContext, Window
-from recsys_spark.monitoring.distances import aligned, jensen_shannon
+from recsys_spark.monitoring.distances import histograms, jensen_shannon, most_moved
 from recsys_spark.monitoring.finding import Group, Measure
 from recsys_spark.monitoring.item_changes import OTHER, UNKNOWN, ItemChanges, item_changes
 from recsys_spark.monitoring.kinds import KINDS
@@ -65,14 +65,10 @@ def volume(context: MonitorContext, profile: Profile) -> Measure:
 def mix(context: MonitorContext, profile: Profile) -> list[Measure]:
     """Jensen-Shannon distance of the event types' shares."""
     now, before = profile.of("event_type", context.today), profile.of("event_type", context.reference)
-    distance = jensen_shannon(*aligned(now, before))
+    distance = jensen_shannon(*histograms([now, before]))
     if distance is None:
         return []
-    events, earlier = sum(now.values()), sum(before.values())
-    moves = {name: now.get(name, 0) / events - before.get(name, 0) / earlier for name in sorted({*now, *before})}
-    most = max(moves, key=lambda name: abs(moves[name]))
-    said = f"{most} {before.get(most, 0) / earlier:.1%} to {now.get(most, 0) / events:.1%}"
-    return [context.measure(GROUP, "type_mix", distance, events, detail=said)]
+    return [context.measure(GROUP, "type_mix", distance, sum(now.values()), detail=most_moved(now, before))]
 
 
 def nulls(context: MonitorContext, profile: Profile) -> list[Measure]:

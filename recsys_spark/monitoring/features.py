@@ -8,9 +8,17 @@ by Jensen and Shannon's distance.
 from __future__ import annotations
 
 from recsys_spark.monitoring.context import MonitorContext, Window
-from recsys_spark.monitoring.distances import aligned, coarse, deciles, jensen_shannon, kolmogorov_smirnov, psi
+from recsys_spark.monitoring.distances import (
+    coarse,
+    deciles,
+    histograms,
+    jensen_shannon,
+    kolmogorov_smirnov,
+    most_moved,
+    psi,
+)
 from recsys_spark.monitoring.finding import Group, Measure
-from recsys_spark.monitoring.item_changes import DESCRIBED, Events, ItemChanges, item_changes
+from recsys_spark.monitoring.item_changes import DESCRIBED, ItemChanges, item_changes
 from recsys_spark.monitoring.profile import Profile, measured_profile
 
 GROUP: Group = "features"
@@ -53,9 +61,9 @@ def described(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
             continue
         now = {value: events.day for value, events in values.items()}
         learned = {value: events.training for value, events in values.items()}
-        distance = jensen_shannon(*aligned(now, learned))
+        distance = jensen_shannon(*histograms([now, learned]))
         if distance is not None:
-            told = _most_moved(values)
+            told = most_moved(now, learned)
             found.append(context.measure(GROUP, "js", distance, changes.whole.day, subject=name, detail=told))
     return found
 
@@ -64,10 +72,3 @@ def new_items(context: MonitorContext, changes: ItemChanges) -> list[Measure]:
     """Share of the day's events with items that have none in the training window."""
     events = changes.whole.day
     return [context.measure(GROUP, "new_items_share", changes.new / events, events)] if events else []
-
-
-def _most_moved(values: dict[str, Events]) -> str:
-    day, training = (sum(getattr(each, side) for each in values.values()) for side in ("day", "training"))
-    moves = {name: each.day / day - each.training / training for name, each in values.items()}
-    most = max(sorted(moves), key=lambda name: abs(moves[name]))
-    return f"{most} {values[most].training / training:.1%} to {values[most].day / day:.1%}"

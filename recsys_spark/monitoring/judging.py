@@ -25,7 +25,7 @@ def judge(measures: Iterable[Measure], limits: Mapping[str, Limit], kinds: Mappi
 def _judged(measure: Measure, kind: Kind, limit: Limit | None) -> Finding:
     if measure.value is None:
         why = f": {measure.detail}" if measure.detail else ""
-        return Finding(measure, "ok", _one_line(f"{_named(measure, kind)}: not measured{why}"))
+        return Finding(measure, "ok", _one_line(f"{kind.named(measure.subject)}: not measured{why}"))
     said = sentence(measure, kind)
     if measure.rows is not None and measure.rows < kind.least_rows:
         few = f"not judged on {measure.rows:,} rows, fewer than {kind.least_rows:,}"
@@ -54,16 +54,12 @@ def beyond(value: float, bound: float, kind: Kind) -> bool:
 def sentence(measure: Measure, kind: Kind) -> str:
     """The kind's sentence with the measure's numbers, without a verdict."""
     words = {
-        "day": measure.day.isoformat(),
-        "subject": measure.subject,
         "value": written(measure.value, kind.form),
-        "reference": written(
-            measure.reference, kind.reference_form or (kind.form if kind.form != "times" else "number")
-        ),
+        "reference": written(measure.reference, kind.usual_form),
         "rows": "?" if measure.rows is None else f"{measure.rows:,}",
         "detail": measure.detail,
     }
-    return f"{_named(measure, kind)}: {kind.sentence.format_map(words)}"
+    return f"{kind.named(measure.subject)}: {kind.sentence.format_map(words)}"
 
 
 def written(value: float | None, form: Form) -> str:
@@ -76,10 +72,6 @@ def written(value: float | None, form: Form) -> str:
         return f"{100 * value:.3g} %"
     plain = f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
     return f"{plain} times" if form == "times" else plain
-
-
-def _named(measure: Measure, kind: Kind) -> str:
-    return f"{kind.title} ({measure.subject})" if measure.subject else kind.title
 
 
 def _limit(bound: float, kind: Kind) -> str:

@@ -30,7 +30,7 @@ RATIOS = {
 
 def measure_outcomes(context: MonitorContext) -> list[Measure]:
     """Accuracy of the live lists, the share of buyers who had one, and the click-through of explored items."""
-    found = context.once("answered", lambda: answered(context))
+    found = answered(context)
     if isinstance(found, str):
         return context.without(GROUP, found)
     return against_usual(context, [*_accuracy(context, found), *_explored(context)], RATIOS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.evaluation.item_facts import POPULARITY_STRATA, age_names
+from recsys_spark.evaluation.item_facts import POPULARITY_STRATA, age_names, strata_of_counts
 
 AGE, POPULARITY, CATEGORY, BRAND = "age", "popularity", "category", "brand"
 SMALL = (AGE, POPULARITY)
@@ -45,19 +46,12 @@ def newcomers(age_days: Sequence[int]) -> Mapping[str, Column]:
 def least_events(counts: Mapping[int, int], shares: Sequence[float]) -> tuple[int, int]:
     """The events from which an item is head, and mid; `counts` maps a number of events to how many items have it.
 
-    As `evaluation.item_facts.popularity_strata` has it: in the order of falling counts, items are head while those
-    before them hold less than shares[0] of all events, mid while less than shares[1].
+    The strata are those of `evaluation.item_facts.strata_of_counts`. Without an event both are 1.
     """
-    total = sum(events * items for events, items in counts.items())
-    least, before = [1, 1], 0
-    for events, items in sorted(counts.items(), reverse=True):
-        if events <= 0:
-            break
-        for place, share in enumerate(shares):
-            if before < share * total:
-                least[place] = events
-        before += events * items
-    return least[0], least[1]
+    values, items = (np.array(list(column), dtype=np.int64) for column in (counts.keys(), counts.values()))
+    strata = strata_of_counts(values, items, shares)
+    head, mid = (int(min(values[strata <= place], default=1)) for place in (0, 1))
+    return head, mid
 
 
 def _counts(features: DataFrame) -> dict[int, int]:

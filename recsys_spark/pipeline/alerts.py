@@ -9,11 +9,11 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from recsys_spark.errors import UserError
-from recsys_spark.monitoring.actions import Plan, acknowledge, plan, roll_back_mark
+from recsys_spark.monitoring.actions import OF_LIVE_LISTS, Plan, acknowledge, plan_of, roll_back_mark
 from recsys_spark.monitoring.alerting import News, tell, write_log
 from recsys_spark.monitoring.finding import Finding, Measure
-from recsys_spark.monitoring.ledger import TABLE, Action, append, read_actions, undelivered
-from recsys_spark.monitoring.live import live_lists, made_with, newest_lists
+from recsys_spark.monitoring.ledger import TABLE, Action, append, undelivered
+from recsys_spark.monitoring.live import live_lists, newest_lists
 from recsys_spark.monitoring.measured import read_findings
 from recsys_spark.monitoring.page import PAGE
 from recsys_spark.pipeline.runner import Runner
@@ -28,8 +28,6 @@ log = logging.getLogger("recsys_spark")
 MONITOR = "monitor"
 """Who rolled back, in the record of promotions."""
 LATE = "This could not be delivered when the day was monitored."
-ON_THE_DAY = ("outcomes", "bias")
-"""Groups that look at the lists that users saw on the day; the others look at those made at its end."""
 
 
 def respond(runner: Runner, commit: Commit, day: date) -> dict[str, Any]:
@@ -42,9 +40,7 @@ def respond(runner: Runner, commit: Commit, day: date) -> dict[str, Any]:
     settings, workspace = runner.config.monitoring, runner.workspace
     findings = read_findings(commit, day, day)
     write_log(findings)
-    before = read_actions(workspace)
-    new_lists = made_with(workspace, day)
-    planned = plan(day, findings, before, settings.on_alert, commit.run_id, new_lists=new_lists)
+    planned = plan_of(workspace, day, findings, settings.on_alert, commit.run_id)
     for finding in planned.passed:
         log.info("monitor: %s holds up nothing: it is about lists from before the day", finding.measure.key)
     _write(runner, planned.rows)
@@ -55,8 +51,16 @@ def respond(runner: Runner, commit: Commit, day: date) -> dict[str, Any]:
         fault = fault or error
     done = _sentences(planned, rolled_back)
     page = commit.path(PAGE)
-    news = News(day, findings, done, workspace.root.name, page if page.is_file() else None, commit.run_id)
-    told = tell(news, settings.notify, before, earlier=_late(commit, news, before))
+    news = News(
+        day=day,
+        findings=findings,
+        done=done,
+        workspace=workspace.root.name,
+        page=page if page.is_file() else None,
+        run_id=commit.run_id,
+        at_least=settings.notify.at_least,
+    )
+    told = tell(news, settings.notify, planned.before, earlier=_late(commit, news, planned.before))
     _write(runner, told)
     if fault is not None:
         raise fault
@@ -164,7 +168,7 @@ def _went_back_last(workspace: Workspace) -> bool:
 
 def _measured_lists(workspace: Workspace, measure: Measure) -> Commit | None:
     """The lists that a finding is about."""
-    if measure.group in ON_THE_DAY:
+    if measure.group in OF_LIVE_LISTS:
         live = live_lists(workspace, measure.day)
         return live.commit if live else None
     return newest_lists(workspace, datetime.combine(measure.day + timedelta(days=1), time()))

@@ -20,16 +20,17 @@ from recsys_spark.serving.caching import AnswerCache
 from recsys_spark.serving.champion import NOBODY, Champion, Champions
 from recsys_spark.serving.errors import NotReadyError, RefusedError
 from recsys_spark.serving.event_files import EventFiles
-from recsys_spark.serving.messages import (
-    Events,
-    EventsTaken,
-    Recommendations,
-    Session,
-    SimilarItems,
-)
+from recsys_spark.serving.messages import Events, EventsTaken, Session
 from recsys_spark.serving.metrics import Metrics
 from recsys_spark.serving.questions import live_events, session_state, with_context
-from recsys_spark.serving.wording import Made, recommendations, similar_items, similar_or_popular
+from recsys_spark.serving.wording import (
+    Made,
+    Rendered,
+    body_of,
+    recommendations,
+    similar_items,
+    similar_or_popular,
+)
 
 Result = TypeVar("Result")
 VISITOR = ""
@@ -58,8 +59,8 @@ class Answers:
         self._serving = serving
         self._parts = parts
         self._clock = clock
-        self._lists: AnswerCache[Recommendations] = AnswerCache(cache.size, cache.ttl_seconds)
-        self._similar: AnswerCache[SimilarItems] = AnswerCache(cache.size, cache.ttl_seconds)
+        self._lists: AnswerCache[Rendered] = AnswerCache(cache.size, cache.ttl_seconds)
+        self._similar: AnswerCache[bytes] = AnswerCache(cache.size, cache.ttl_seconds)
 
     @property
     def champion(self) -> Champion:
@@ -77,47 +78,49 @@ class Answers:
             self._lists.clear()
             self._similar.clear()
 
-    async def for_user(self, user_id: str, k: int | None, context: Sequence[str] = ()) -> Recommendations:
+    async def for_user(self, user_id: str, k: int | None, context: Sequence[str] = ()) -> Rendered:
         """The user's list; with `context`, items of the moment, made for this question."""
         champion = self.champion
-        length = self._length(champion, k)
-        key = (tuple(context), length)
+        k = self._wanted(champion, k)
+        key = (tuple(context), k)
         kept = self._lists.get(user_id, key)
         if kept is not None and self._lists.clock() - kept.checked_at < self._serving.cache.trust_seconds:
-            return self._given(champion, kept.answer, k, "hit")
+            return self._given(kept.answer, "hit")
         with self._lists.reading(user_id) as reading:
             state = await self.state(user_id)
             made_from = _made_from(champion, state)
             if kept is not None and kept.made_from == made_from:
                 reading.keep(key, kept.answer, made_from)
-                return self._given(champion, kept.answer, k, "checked")
-            answer = recommendations(champion, user_id, state, await self._made(champion, state, length, context))
+                return self._given(kept.answer, "checked")
+            made = await self._made(champion, state, k, context)
+            answer = Rendered.of(recommendations(champion, user_id, state, made), k)
             reading.keep(key, answer, made_from)
-        return self._given(champion, answer, k, "miss")
+        return self._given(answer, "miss")
 
-    async def for_session(self, session: Session) -> Recommendations:
+    async def for_session(self, session: Session) -> Rendered:
         """A visitor's list; nothing of it is kept. Raises RefusedError for impossible times, and too long histories."""
         champion = self.champion
         state = session_state(session, champion.publication, self._clock(), self._serving.limits.session_events)
-        made = await self._computed(champion, state, self._length(champion, session.k))
-        return self._given(champion, recommendations(champion, None, state, made), session.k, "visitor")
+        k = self._wanted(champion, session.k)
+        made = await self._computed(champion, state, k)
+        return self._given(Rendered.of(recommendations(champion, None, state, made), k), "visitor")
 
-    async def similar(self, item_id: str, k: int | None) -> SimilarItems:
-        """The items most like one; what is popular where the model does not know it."""
+    async def similar(self, item_id: str, k: int | None) -> bytes:
+        """JSON of `SimilarItems`: the items most like one; what is popular where the model does not know it."""
         champion = self.champion
-        length = self._length(champion, k)
-        kept = self._similar.get(item_id, length)
+        k = self._wanted(champion, k)
+        kept = self._similar.get(item_id, k)
         if kept is not None:
-            return _cut(kept.answer, k or champion.publication.k)
+            return kept.answer
         with self._similar.reading(item_id) as reading:
             if champion.live.known(item_id):
-                found = await self._asked(champion.live.similar, item_id, length)
-                answer = similar_items(champion, item_id, found)
+                found = await self._asked(champion.live.similar, item_id, max(k, champion.publication.k))
+                answer = body_of(similar_items(champion, item_id, found), k)
             else:
-                made = await self._computed(champion, NOBODY, length)
-                answer = similar_or_popular(champion, item_id, made.list)
-            reading.keep(length, answer, champion.revision)
-        return _cut(answer, k or champion.publication.k)
+                made = await self._computed(champion, NOBODY, k)
+                answer = body_of(similar_or_popular(champion, item_id, made.list), k)
+            reading.keep(k, answer, champion.revision)
+        return answer
 
     async def take(self, events: Events) -> EventsTaken:
         """Take events in: they count from the next answer on. Raises RefusedError for what is not valid."""
@@ -150,39 +153,39 @@ class Answers:
         files.write(events)
         return news
 
-    def _length(self, champion: Champion, k: int | None) -> int:
-        """Lists are made at least as long as the published ones and then cut: so both begin alike, under any rules."""
+    def _wanted(self, champion: Champion, k: int | None) -> int:
+        """Length of the answer, by default that of the published lists."""
         limit = self._serving.limits.k
         if k is not None and k > limit:
             raise RefusedError(422, f"k: at most {limit}")
-        return max(k or 0, champion.publication.k)
+        return k or champion.publication.k
 
-    async def _made(self, champion: Champion, state: UserState, length: int, context: Sequence[str]) -> Made:
+    async def _made(self, champion: Champion, state: UserState, k: int, context: Sequence[str]) -> Made:
         stored = state.list
-        if stored is not None and not context and not state.stale and length <= champion.publication.k:
+        if stored is not None and not context and not state.stale and k <= champion.publication.k:
             return Made(stored, "store")
         if not context:
-            return await self._computed(champion, state, length)
+            return await self._computed(champion, state, k)
         known = [item for item in context if champion.live.known(item)]
         unknown = [item for item in context if item not in known]
         joined = with_context(state, known, champion.publication)
-        made = await self._computed(champion, joined, length + len(known))
-        return made.without(set(known), length, unknown)
+        made = await self._computed(champion, joined, k, len(known))
+        return made.without(set(known), max(k, champion.publication.k), unknown)
 
-    async def _computed(self, champion: Champion, state: UserState, length: int) -> Made:
+    async def _computed(self, champion: Champion, state: UserState, k: int, more: int = 0) -> Made:
+        """Made at least as long as the published lists, to be cut: so both begin alike, under any rules."""
+        length = max(k, champion.publication.k) + more
         with self._parts.metrics.computing.time():
             return Made(await self._parts.maker.make(champion, state, length), "computed")
 
     async def _asked(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._parts.pool, function, *arguments)
 
-    def _given(self, champion: Champion, answer: Recommendations, k: int | None, looked: str) -> Recommendations:
-        """The answer, cut; `champion` made it, whoever answers by now."""
+    def _given(self, answer: Rendered, looked: str) -> Rendered:
         metrics = self._parts.metrics
         metrics.cache.labels(looked).inc()
         metrics.lists.labels(answer.source, answer.kind).inc()
-        k = k or champion.publication.k
-        return answer if len(answer.items) <= k else answer.model_copy(update={"items": answer.items[:k]})
+        return answer
 
 
 def _made_from(champion: Champion, state: UserState) -> Hashable:
@@ -190,7 +193,3 @@ def _made_from(champion: Champion, state: UserState) -> Hashable:
     newest = state.history[-1].event_id if state.history else None
     made_at = state.list.made_at if state.list is not None else None
     return champion.revision, state.events, newest, made_at
-
-
-def _cut(answer: SimilarItems, k: int) -> SimilarItems:
-    return answer if len(answer.items) <= k else answer.model_copy(update={"items": answer.items[:k]})

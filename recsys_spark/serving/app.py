@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from recsys_spark.config import Config
 from recsys_spark.errors import UserError
 from recsys_spark.online.opening import online_folder
-from recsys_spark.online.store import OnlineStore, StoreError
+from recsys_spark.online.store import OnlineStore, Publication, StoreError
 from recsys_spark.serving.answers import Answers, Parts
 from recsys_spark.serving.batching import ListMaker
 from recsys_spark.serving.champion import Champions
@@ -92,11 +92,11 @@ async def _watch(parts: Parts, answers: Answers, seconds: float) -> None:
     with ThreadPoolExecutor(1, "champion") as pool:
         while True:
             try:
-                began, before = time.perf_counter(), parts.champions.current
+                began, before = time.perf_counter(), _publication(parts.champions)
                 champion = await loop.run_in_executor(pool, parts.champions.newer)
                 if champion is not None:
                     answers.switch(champion)
-                    if before is None or before.publication != champion.publication:
+                    if before != champion.publication:
                         set_apart()
                     told = ""
                     publication = champion.publication
@@ -114,6 +114,11 @@ async def _watch(parts: Parts, answers: Answers, seconds: float) -> None:
                     told = str(error)
                     logger.error("a new publication cannot be served: %s", told, exc_info=not _expected(error))
             await asyncio.sleep(seconds)
+
+
+def _publication(champions: Champions) -> Publication | None:
+    """Not the champion itself: whoever has that in hand keeps its model from going with the garbage."""
+    return None if champions.current is None else champions.current.publication
 
 
 def _expected(error: Exception) -> bool:

@@ -131,7 +131,8 @@ def add_page(app: FastAPI, serving: Serving, answers: Answers, workspace: FilePa
 async def panel(answers: Answers, user_id: str) -> Panel:
     """What is shown of a user."""
     champion = answers.champion
-    answer, state = await asyncio.gather(answers.for_user(user_id, None), answers.state(user_id))
+    rendered, state = await asyncio.gather(answers.for_user(user_id, None), answers.state(user_id))
+    answer = Recommendations.model_validate_json(rendered.body)
     named = {name for item in answer.items for name in item.components}
     everyone = sorted({*champion.live.champion.recommenders, FALLBACK, *named})  # so that colours stay, list to list
     colours = {name: place for place, name in enumerate(everyone)}

@@ -51,7 +51,8 @@ def api(serving: Serving, answers: Answers) -> APIRouter:
 
         Of users without history it is what is popular, and `fallback` says so.
         """
-        return _json(await answers.for_user(user_id, k, context_items(context, limits.context_items)))
+        answer = await answers.for_user(user_id, k, context_items(context, limits.context_items))
+        return _given(answer.body)
 
     @router.post(
         "/v1/sessions/recommendations",
@@ -62,7 +63,7 @@ def api(serving: Serving, answers: Answers) -> APIRouter:
     )
     async def of_session(session: Session) -> Response:
         """Made from the history that is sent; nothing of it is kept."""
-        return _json(await answers.for_session(session))
+        return _given((await answers.for_session(session)).body)
 
     @router.post(
         "/v1/events",
@@ -84,7 +85,7 @@ def api(serving: Serving, answers: Answers) -> APIRouter:
     )
     async def similar(item_id: Annotated[Id, Path(examples=["995242"])], k: int | None = length) -> Response:
         """By the cosine of the model's item vectors; what is popular where it does not know the item."""
-        return _json(await answers.similar(item_id, k))
+        return _given(await answers.similar(item_id, k))
 
     @router.get("/health", tags=["operation"], response_model=Health, summary="Does the process answer")
     async def health() -> Response:
@@ -125,4 +126,8 @@ def context_items(context: str, most: int) -> tuple[str, ...]:
 
 
 def _json(message: Message) -> Response:
-    return Response(message.model_dump_json(), media_type="application/json")
+    return _given(message.model_dump_json().encode())
+
+
+def _given(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

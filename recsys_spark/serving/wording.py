@@ -35,6 +35,31 @@ class Made:
         return Made(replace(self.list, rows=rows), self.source, tuple(unknown_items))
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A list's answer as it goes out, and what is counted of it.
+
+    Bytes can be kept by the thousand: a model of pydantic is some seventy objects, over all of which every full
+    collection of garbage walks.
+    """
+
+    body: bytes
+    """JSON of `Recommendations`."""
+    source: str
+    kind: str
+
+    @classmethod
+    def of(cls, answer: Recommendations, k: int) -> Rendered:
+        """The answer, cut to its first `k` items."""
+        return cls(body_of(answer, k), answer.source, answer.kind)
+
+
+def body_of(answer: Recommendations | SimilarItems, k: int) -> bytes:
+    """JSON of the answer, cut to its first `k` items."""
+    cut = answer if len(answer.items) <= k else answer.model_copy(update={"items": answer.items[:k]})
+    return cut.model_dump_json().encode()
+
+
 def recommendations(champion: Champion, user_id: str | None, state: UserState, made: Made) -> Recommendations:
     """The answer with the whole list."""
     fallback = None

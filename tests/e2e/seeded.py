@@ -1,7 +1,7 @@
 """A shop with faults seeded into its last day, and a process that runs jobs on it: `python -m tests.e2e.seeded PLAN`.
 
 The plan is a JSON list of `[job, arguments]`; all run in one process, which is quicker than one each. Every job's last
-line is on stdout, its exit code on stderr.
+line is on stdout, its exit code on stderr (`run_jobs` starts it, `lines_of` reads the former).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import csv
 import json
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from recsys_spark.pipeline import command
+from tests.e2e.conftest import ROOT, Finished, finish
 
 START = datetime(2024, 1, 1, 8, 0)
 DAYS, USERS, GROUPS, ITEMS_A_GROUP = 49, 140, 4, 12
@@ -114,6 +116,18 @@ tables: {{buckets: 2}}
         encoding="utf-8",
     )
     return config
+
+
+def run_jobs(config: Path, jobs: Sequence[tuple[str, Sequence[str]]], **environment: str) -> Finished:
+    """Run jobs with their arguments, one after the other in one process; the plan lies beside the configuration."""
+    plan = config.parent / "plan.json"
+    plan.write_text(json.dumps([[job, ["--config", str(config), *given]] for job, given in jobs]), encoding="utf-8")
+    return finish([sys.executable, "-m", "tests.e2e.seeded", str(plan)], ROOT, **environment)
+
+
+def lines_of(ended: Finished) -> list[dict[str, Any]]:
+    """The last line of each job."""
+    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
 
 
 if __name__ == "__main__":

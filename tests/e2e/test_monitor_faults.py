@@ -5,8 +5,6 @@ One process runs job after job: faults of the last day's events, then a model th
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +15,8 @@ import pytest
 from recsys_spark.monitoring.ledger import read_actions
 from recsys_spark.promotion.ledger import read_decisions
 from recsys_spark.tables.workspace import Workspace
-from tests.e2e.conftest import ROOT, Finished, finish, read
-from tests.e2e.seeded import GONE, LAST_DAY, ROBOT, ROBOT_ITEM, write_shop
+from tests.e2e.conftest import Finished, read
+from tests.e2e.seeded import GONE, LAST_DAY, ROBOT, ROBOT_ITEM, lines_of, run_jobs, write_shop
 from tests.page import Page
 from tests.receivers import Webhook, webhook
 
@@ -41,7 +39,7 @@ class Story:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.ended.stdout.splitlines() if line.startswith("{")]
+        return lines_of(self.ended)
 
     @property
     def codes(self) -> list[int]:
@@ -50,10 +48,8 @@ class Story:
 
 def story(folder: Path, plan: list[tuple[str, list[str]]]) -> Story:
     config = write_shop(folder)
-    (folder / "plan.json").write_text(json.dumps([[job, ["--config", str(config), *given]] for job, given in plan]))
     with webhook(f"/{SECRET}") as hook:
-        command = [sys.executable, "-m", "tests.e2e.seeded", str(folder / "plan.json")]
-        ended = finish(command, ROOT, HOOK=hook.url, no_proxy="127.0.0.1")
+        ended = run_jobs(config, plan, HOOK=hook.url, no_proxy="127.0.0.1")
     return Story(Workspace(str(folder / "workspace")), ended, hook)
 
 

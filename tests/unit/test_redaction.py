@@ -51,6 +51,13 @@ def test_a_variable_that_is_not_set_is_named_with_its_key() -> None:
         secret_of("NO_SUCH", "stream.options_env")
 
 
+def test_blanks_are_no_part_of_a_secret_and_nothing_else_is_no_secret() -> None:
+    assert secret_of("KEY", "spark.conf_env", {"KEY": f" {SECRET}\n"}) == SECRET
+    assert "pa" not in covered(f"<{SECRET}>")
+    with pytest.raises(UserError, match=r"spark\.conf_env: the environment variable KEY is not set"):
+        secret_of("KEY", "spark.conf_env", {"KEY": " \n"})
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [

@@ -28,8 +28,8 @@ class Kind:
     title: str
     """A few words for tables and plots, such as `Events of the day`."""
     sentence: str
-    """A `str.format` template of {day}, {subject}, {value}, {reference}, {rows} and {detail}, all of them texts:
-    `{rows} events, {value} the median of the same weekday ({reference})`. No full stop at the end."""
+    """A `str.format` template of {value}, {reference}, {rows} and {detail}, all of them texts: `{rows} events, {value}
+    the median of the same weekday ({reference})`. No full stop at the end."""
     look: str
     """Where to look when it is bad, as an order: `see the source's files of that day`. Without a full stop."""
     bad: Bad
@@ -50,6 +50,15 @@ class Kind:
     def key(self) -> str:
         """`group.name`, by which the configuration and the table name it."""
         return f"{self.group}.{self.name}"
+
+    @property
+    def usual_form(self) -> Form:
+        """How the reference is written."""
+        return self.reference_form or ("number" if self.form == "times" else self.form)
+
+    def named(self, subject: str) -> str:
+        """The title with what it is measured of."""
+        return f"{self.title} ({subject})" if subject else self.title
 
     @property
     def limit(self) -> Limit:

@@ -12,15 +12,6 @@ from recsys_spark.monitoring.finding import STATUSES, Finding, Group, Status
 from recsys_spark.monitoring.kinds import Kind, Limit
 from recsys_spark.monitoring.ledger import Action
 
-TITLES: dict[Group, str] = {
-    "events": "Events",
-    "features": "Features",
-    "scores": "Scores",
-    "lists": "Lists",
-    "outcomes": "Outcomes",
-    "bias": "Bias",
-}
-
 
 @dataclass(frozen=True)
 class Series:
@@ -33,7 +24,7 @@ class Series:
     @property
     def title(self) -> str:
         """What it is called."""
-        return f"{self.kind.title} ({self.subject})" if self.subject else self.kind.title
+        return self.kind.named(self.subject)
 
     def on(self, day: date) -> Finding | None:
         """The finding of a day."""

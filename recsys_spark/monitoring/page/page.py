@@ -10,7 +10,7 @@ from recsys_spark.monitoring.alerting import counted
 from recsys_spark.monitoring.finding import GROUPS, STATUSES, Finding, Group
 from recsys_spark.monitoring.judging import written
 from recsys_spark.monitoring.page.changes import better, moved, worse
-from recsys_spark.monitoring.page.content import TITLES, Content, Series
+from recsys_spark.monitoring.page.content import Content, Series
 from recsys_spark.monitoring.page.sparkline import finite, line, strip
 from recsys_spark.reporting.html import Html, bullets, details, document, quiet, section, table, text
 
@@ -101,8 +101,8 @@ def _calendar(content: Content) -> Html:
         if content.of_group(group):
             statuses = [(day, content.worst(group, day)) for day in days]
             bad = [f"{day} {status}" for day, status in statuses if status in ("warn", "alert")]
-            cells = strip(statuses, f"{TITLES[group]}, {days[0]} to {days[-1]}: {', '.join(bad) or 'all well'}")
-            rows.append(f'<tr><th scope="row"><a href="#{group}">{TITLES[group]}</a></th><td>{cells}</td></tr>')
+            cells = strip(statuses, f"{group.capitalize()}, {days[0]} to {days[-1]}: {', '.join(bad) or 'all well'}")
+            rows.append(f'<tr><th scope="row"><a href="#{group}">{group.capitalize()}</a></th><td>{cells}</td></tr>')
     legend = quiet(f"{days[0]} to {days[-1]}. Red: an alert; orange: a warning; green: well; grey: not monitored.")
     return Html(f'<div class="wide"><table class="days"><tbody>{"".join(rows)}</tbody></table></div>{legend}')
 
@@ -111,7 +111,7 @@ def _groups(content: Content) -> Iterator[str]:
     for group in GROUPS:
         series = [one for one in content.of_group(group) if one.on(content.day)]
         if series:
-            yield section(group, TITLES[group], _tables(content, series, group))
+            yield section(group, group.capitalize(), _tables(content, series, group))
 
 
 def _tables(content: Content, series: Iterable[Series], group: Group) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _tables(content: Content, series: Iterable[Series], group: Group) -> Iterato
         (shown if seen[one.kind.key] <= SHOWN or one.status(content.day) != "ok" else more).append(one)
     yield _table(content, shown)
     if more:
-        yield details(f"{len(more)} further measures of {TITLES[group].lower()}, all well", [_table(content, more)])
+        yield details(f"{len(more)} further measures of {group}, all well", [_table(content, more)])
 
 
 def _table(content: Content, series: Iterable[Series]) -> Html:
@@ -147,8 +147,7 @@ def _row(content: Content, series: Series) -> tuple[object, ...]:
     measure = found.measure
     bounds = ["none" if bound is None else written(bound, kind.form) for bound in (limit.warn, limit.alert)]
     bounded = "never" if bounds == ["none", "none"] else ", ".join(bounds)
-    form = kind.reference_form or ("number" if kind.form == "times" else kind.form)
-    usual = "" if measure.reference is None else written(measure.reference, form)
+    usual = "" if measure.reference is None else written(measure.reference, kind.usual_form)
     value = "not measured" if measure.value is None else written(measure.value, kind.form)
     name = Html(f'{text(series.title)}<br><small title="{text(found.sentence)}">{text(kind.key)}</small>')
     return name, _plot(content, series, value), value, usual, bounded, _status(found)
@@ -166,8 +165,7 @@ def _plot(content: Content, series: Series, newest: str) -> Html:
 
 
 def _title(content: Content, finding: Finding) -> Html:
-    kind, subject = content.kinds[finding.measure.key], finding.measure.subject
-    return text(f"{kind.title} ({subject})" if subject else kind.title)
+    return text(content.kinds[finding.measure.key].named(finding.measure.subject))
 
 
 def _status(finding: Finding) -> Html:

@@ -7,11 +7,9 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from recsys_spark.config.monitoring import Monitoring
-from recsys_spark.monitoring.actions import plan
+from recsys_spark.monitoring.actions import plan_of
 from recsys_spark.monitoring.finding import Finding
 from recsys_spark.monitoring.kinds import KINDS
-from recsys_spark.monitoring.ledger import read_actions
-from recsys_spark.monitoring.live import made_with
 from recsys_spark.monitoring.measured import read_findings
 from recsys_spark.monitoring.page import PAGE
 from recsys_spark.monitoring.page.content import Content
@@ -36,14 +34,12 @@ def write_page(
     """
     days = settings.days_kept_on_page
     earlier = read_findings(previous, day - timedelta(days=days - 1), day - timedelta(days=1))
-    actions, new_lists = read_actions(workspace), made_with(workspace, day)
-    planned = plan(day, findings, actions, settings.on_alert, new_lists=new_lists)
     content = Content(
         day=day,
         days=days,
         about={"workspace": workspace.root.name, **about},
         findings=[*earlier, *findings],
-        held=planned.standing,
+        held=plan_of(workspace, day, findings, settings.on_alert).standing,
         limits=settings.judged_by(),
         kinds=KINDS,
     )

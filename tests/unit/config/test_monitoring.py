@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from recsys_spark.config.alerting import OnAlert
 from recsys_spark.config.monitoring import Monitoring
 from recsys_spark.monitoring.kinds import KINDS, Limit
 
@@ -39,3 +40,10 @@ def test_limits_that_make_no_sense_are_refused(limits, message):
 def test_a_closed_day_that_is_none_is_refused(day):
     with pytest.raises(ValidationError, match="is no day like 12-25 or 2017-11-23"):
         Monitoring(closed_days=(day,))
+
+
+@pytest.mark.parametrize("action", ["block_publication", "roll_back"])
+def test_an_action_is_of_known_kinds_or_of_all(action):
+    assert getattr(OnAlert.model_validate({action: ["*"]}), action) == ("*",)
+    with pytest.raises(ValidationError, match=r"events\.volumes: no such kind of measure; known are \* \(all"):
+        OnAlert.model_validate({action: ["events.type_mix", "events.volumes"]})

@@ -6,13 +6,14 @@ import json
 import logging
 import math
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from recsys_spark.config.alerting import Notify
 from recsys_spark.monitoring.alerting import MOST, News, counted, payload, tell
-from recsys_spark.monitoring.finding import Finding
+from recsys_spark.monitoring.finding import Finding, Status
 from recsys_spark.monitoring.ledger import LATE_DAYS, Action, undelivered
 from tests.receivers import MailServer, Webhook, mail_server, webhook
 from tests.unit.monitoring.findings import DAY, earlier, finding
@@ -27,8 +28,10 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
 
 
-def news(*findings: Finding, run_id: str = "run", done: tuple[str, ...] = ()) -> News:
-    return News(DAY, findings, done, "shop", Path("/pages/monitoring.html"), run_id)
+def news(
+    *findings: Finding, run_id: str = "run", done: tuple[str, ...] = (), day: date = DAY, at_least: Status = "alert"
+) -> News:
+    return News(day, findings, done, "shop", Path("/pages/monitoring.html"), run_id, at_least)
 
 
 def telling(hook: Webhook, what: News, before: list[Action] | None = None, notify: Notify = URL) -> list[Action]:
@@ -60,7 +63,7 @@ def test_the_same_findings_of_a_day_are_not_told_twice_though_their_numbers_diff
         other = telling(hook, news(BAD, finding("alert", "events.mix")), first)
         assert len(other) == 1
         # The next day is told of, whatever was told of this one.
-        assert len(tell(News(DAY.replace(day=25), [BAD], (), "shop", None, "r"), URL, first, {"HOOK": hook.url})) == 1
+        assert len(tell(news(BAD, day=DAY.replace(day=25)), URL, first, {"HOOK": hook.url})) == 1
     assert len(hook.posted) == 3
 
 
@@ -76,10 +79,9 @@ def test_a_day_that_is_well_again_is_told_where_something_else_was_told_before()
 
 
 @pytest.mark.parametrize(("at_least", "messages"), [("alert", 0), ("warn", 1)])
-def test_warnings_are_told_where_that_is_wanted(at_least: str, messages: int) -> None:
-    notify = Notify.model_validate({"webhook_url_env": "HOOK", "at_least": at_least})
+def test_warnings_are_told_where_that_is_wanted(at_least: Status, messages: int) -> None:
     with webhook() as hook:
-        telling(hook, news(finding("warn")), notify=notify)
+        telling(hook, news(finding("warn"), at_least=at_least))
     assert len(hook.posted) == messages
 
 
@@ -98,7 +100,7 @@ def test_a_failed_delivery_is_recorded_without_a_secret_and_tried_again_by_the_n
 
 def late(days: int, *findings: Finding) -> News:
     day = earlier(days)
-    return News(day, [replace(one, measure=replace(one.measure, day=day)) for one in findings], (), "shop", None, "run")
+    return news(*(replace(one, measure=replace(one.measure, day=day)) for one in findings), day=day)
 
 
 def unsent(days: int, way: str = "webhook", digest: str = "d") -> Action:
@@ -177,11 +179,11 @@ def test_a_variable_that_is_not_set_is_told_also_on_days_that_are_well(caplog: p
     assert tell(news(finding("ok")), URL, [], {"HOOK": " "}) == []
     assert "the environment variable HOOK is not set" in caplog.text
     (row,) = tell(news(BAD), URL, [], {})
-    assert row.comment == "the environment variable HOOK is not set"
+    assert row.comment == "monitoring.notify.webhook_url_env: the environment variable HOOK is not set; export it"
 
 
 def test_what_comes_from_the_data_is_no_markup_and_every_number_is_json() -> None:
-    told = payload(news(finding("alert", sentence="item <!channel> & co", value=math.inf)), "alert")
+    told = payload(news(finding("alert", sentence="item <!channel> & co", value=math.inf)))
     assert "item &lt;!channel&gt; &amp; co" in told["text"]
     assert told["findings"][0]["value"] is None
     json.dumps(told, allow_nan=False)
@@ -189,7 +191,7 @@ def test_what_comes_from_the_data_is_no_markup_and_every_number_is_json() -> Non
 
 def test_a_message_stays_short_however_much_is_bad() -> None:
     many = [finding("alert", subject=str(number)) for number in range(MOST + 7)]
-    assert "... and 7 more: see the page." in payload(news(*many), "alert")["text"]
+    assert "... and 7 more: see the page." in payload(news(*many))["text"]
 
 
 def test_findings_are_counted_in_words() -> None:

@@ -11,7 +11,6 @@ from scipy.stats import entropy, ks_2samp
 
 from recsys_spark.monitoring.distances import (
     PSEUDO,
-    aligned,
     coarse,
     deciles,
     histograms,
@@ -95,6 +94,6 @@ def test_histograms_share_their_bins():
     assert (first.tolist(), second.tolist()) == ([2, 0, 1], [0, 5, 0])
 
 
-def test_names_are_aligned():
-    counts, reference = aligned({"b": 2}, {"a": 1, "b": 3})
+def test_histograms_of_names_share_them():
+    counts, reference = histograms([{"b": 2}, {"a": 1, "b": 3}])
     assert (counts.tolist(), reference.tolist()) == ([0, 2], [1, 3])

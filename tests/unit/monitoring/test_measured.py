@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from recsys_spark.monitoring.context import Window, _files_of
-from recsys_spark.monitoring.finding import Finding, Measure
+from recsys_spark.monitoring.finding import Finding
 from recsys_spark.monitoring.measured import STAGE, TABLE, read_findings, write_day
 from recsys_spark.tables.pointer import Commit, publish
 from recsys_spark.tables.workspace import Workspace
@@ -98,8 +98,3 @@ def test_what_is_usual_is_the_median_of_earlier_days(tmp_path: Path) -> None:
     assert context.usual("events.price") == 5.5  # of 1, 2, 4, 5, 6, 7, 8, 100
     assert context.usual("events.price", "other") is None
     assert context.history("events.price")[""][0] == (earlier(8), 8.0)
-
-
-def test_measures_name_the_day_and_kind() -> None:
-    measure = Measure(day=DAY, group="events", name="price", value=1.0)
-    assert measure.key == "events.price"
