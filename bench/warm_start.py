@@ -42,8 +42,8 @@ from bench.replaying.lists import ndcg  # noqa: E402
 from bench.replaying.steps import Ints, Shop, Steps  # noqa: E402
 from recsys_spark.config import Config, load_config  # noqa: E402
 from recsys_spark.events.types import EVENT_TYPES  # noqa: E402
-from recsys_spark.fitting.neural import load_trained, make_spec, trained_parameters  # noqa: E402
-from recsys_spark.fitting.start import Start, write_start  # noqa: E402
+from recsys_spark.fitting.neural import load_trained, started_spec, trained_parameters  # noqa: E402
+from recsys_spark.fitting.start import Start  # noqa: E402
 from recsys_spark.fusion.topk import stable_topk  # noqa: E402
 from recsys_spark.pipeline.runner import Runner  # noqa: E402
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult  # noqa: E402
@@ -150,15 +150,14 @@ class Bench:
         self, context: StageContext, fit: Any, frozen: dict[str, Any], source: Path | None, output: Path
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         inputs = replace(fit_inputs(context, self.model, fit, frozen), output=output, scratch=output.parent)
-        spec = replace(make_spec(inputs), threads=1, schedule_epochs=frozen.get("best_epoch", 0))
         if source is not None:
-            parameters = source.with_suffix(".parameters")
-            old, new = source.parent / "features", inputs.features
+            parameters, old = source.with_suffix(".parameters"), source.parent / "features"
             start = Start("last week", source, parameters, file_sha256(parameters), old if old.exists() else None)
-            described = new / "features" / "publish" if new is not None else None
-            path = output.with_suffix(".start")
-            started = write_start(start, spec.composition, inputs.vocabulary, described, path)
-            spec = replace(spec, start=started.path, start_version=started.version)
+            inputs = replace(inputs, starts=(start,))
+        spec, started = started_spec(inputs)
+        if (started is None) != (source is None):
+            raise SystemExit(f"{self.model}: {source} has other parts than what is trained: it cannot start it")
+        spec = replace(spec, threads=1, schedule_epochs=frozen.get("best_epoch", 0))
         result = train(spec)
         load_trained(self.model, spec, Path(result["checkpoint"])).save(output, inputs.vocabulary)
         parameters_of = trained_parameters(Path(result["checkpoint"]))

@@ -22,8 +22,9 @@ from recsys_spark.recommenders.item_item import MOST_WEIGHT
 
 TILE = 256
 """Columns of W that stand together: a tile of it is read for all users before the next one."""
-FEW = 4
-"""For so many users the calls cost more than reading tile by tile saves."""
+TOGETHER = 256
+"""Rows of users and tiles that one call makes at least, where there are so many: of few users the calls cost more than
+reading tile by tile saves."""
 DENSE_SHARE = 0.1
 """Share of filled cells in the batch's [B, I'] histories above which a dense product is the quicker one."""
 
@@ -103,46 +104,17 @@ class DenseItems(Recommender):
     def _product(self, history: HistoryItems, size: int) -> tuple[Tensor, RunningMoments]:
         """H W [B, I'], tile by tile: dense where histories are long, else by the rows of W that are needed."""
         places, count = self.place_of[history.items], self.covered.numel()
-        moments = RunningMoments(size)
-        if size <= FEW:
-            every = self._all_tiles(history, places, size)
-            moments.add(every)
-            return every[:, :count], moments
-        scores, dense = torch.empty(size, count), None
+        moments, scores, dense = RunningMoments(size), torch.empty(size, count), None
         if places.numel() > DENSE_SHARE * size * count:
             dense = torch.zeros(size, count)
             dense[history.users, places] = history.weights
-        for tile, weights in enumerate(self.tiles):
-            if dense is not None:
-                part = dense @ weights
-            else:
-                part = torch.nn.functional.embedding_bag(
-                    places,
-                    weights,
-                    history.offsets,
-                    mode="sum",
-                    per_sample_weights=history.weights,
-                    include_last_offset=True,
-                )
+        for first, tiles in enumerate(self.tiles.split(step := max(1, TOGETHER // max(1, size)))):
+            parts = _rows_added_up(tiles, places, history) if dense is None else dense @ tiles
+            part = parts.transpose(0, 1).reshape(size, -1)
             moments.add(part)
-            columns = scores[:, tile * TILE : (tile + 1) * TILE]
+            columns = scores[:, first * step * TILE : (first + 1) * step * TILE]
             columns.copy_(part[:, : columns.shape[1]])
         return scores, moments
-
-    def _all_tiles(self, history: HistoryItems, places: Tensor, size: int) -> Tensor:
-        """[B, T x TILE] the same of few users, whose rows do not stay in the cache anyway: all tiles in one call."""
-        tiles, count, _ = self.tiles.shape
-        tile_T = torch.arange(tiles)[:, None]
-        offsets = (history.offsets[:-1] + tile_T * places.numel()).flatten()
-        parts = torch.nn.functional.embedding_bag(
-            (places + tile_T * count).flatten(),
-            self.tiles.view(tiles * count, TILE),
-            torch.cat([offsets, torch.tensor([tiles * places.numel()])]),
-            mode="sum",
-            per_sample_weights=history.weights.repeat(tiles),
-            include_last_offset=True,
-        )
-        return parts.view(tiles, size, TILE).transpose(0, 1).reshape(size, tiles * TILE)
 
     def _terms(self, batch: UserBatch, items_BK: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of each user with a covered item: (row, codes of its items [n], terms h_uj W_ji [n, K])."""
@@ -187,3 +159,19 @@ def tiled(weights: Tensor) -> Tensor:
         part = weights[:, place * TILE : (place + 1) * TILE]
         tile[:, : part.shape[1]] = part
     return tiles
+
+
+def _rows_added_up(tiles: Tensor, places: Tensor, history: HistoryItems) -> Tensor:
+    """[T, B, TILE] of tiles [T, I', TILE]: each user's rows `places`, weighted and added up."""
+    number, count, _ = tiles.shape
+    tile_T1 = torch.arange(number)[:, None]
+    offsets = (history.offsets[:-1] + tile_T1 * places.numel()).flatten()
+    added = torch.nn.functional.embedding_bag(
+        (places + tile_T1 * count).flatten(),
+        tiles.reshape(number * count, TILE),
+        torch.cat([offsets, torch.tensor([number * places.numel()])]),
+        mode="sum",
+        per_sample_weights=history.weights.repeat(number),
+        include_last_offset=True,
+    )
+    return added.view(number, -1, TILE)

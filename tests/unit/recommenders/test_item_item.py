@@ -104,13 +104,14 @@ def test_the_dense_and_the_sparse_product_of_histories_agree(monkeypatch):
     monkeypatch.setattr(ease, "TILE", 3)  # the last of two tiles has two columns of padding
     in_one_call = dense().form(users)
     torch.testing.assert_close(in_one_call.matrix_BI, dense().score(users).scores)
-    monkeypatch.setattr(ease, "FEW", 0)
-    for share in (0.0, 2.0):
-        monkeypatch.setattr(ease, "DENSE_SHARE", share)
-        tile_by_tile = dense().form(users)
-        torch.testing.assert_close(tile_by_tile.matrix_BI, in_one_call.matrix_BI)
-        for one, other in zip(tile_by_tile.mean_and_deviation(), in_one_call.mean_and_deviation(), strict=True):
-            torch.testing.assert_close(one, other)
+    for together in (1, 6):  # one tile a call, and both
+        monkeypatch.setattr(ease, "TOGETHER", together)
+        for share in (0.0, 2.0):
+            monkeypatch.setattr(ease, "DENSE_SHARE", share)
+            form = dense().form(users)
+            torch.testing.assert_close(form.matrix_BI, in_one_call.matrix_BI)
+            for one, other in zip(form.mean_and_deviation(), in_one_call.mean_and_deviation(), strict=True):
+                torch.testing.assert_close(one, other)
 
 
 def test_history_items_are_distinct_and_ordered_by_user_and_code():
