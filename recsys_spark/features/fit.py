@@ -52,9 +52,17 @@ def run(context: StageContext) -> StageResult:
     Facts: `versions` (of each fit's features), `cut_times`, `vocabulary_size` and `item_vectors`. The driver holds the
     capped vocabulary, codes and vectors of one fit at a time, and the pairs of which the vectors are made.
     """
-    config = context.config
-    fits = ("select", "test", "publish") if config.evaluation.refit else ("select", "publish")
-    told = context.facts("build_datasets")
+    return _fitted(context, ("select", "test", "publish") if context.config.evaluation.refit else ("select", "publish"))
+
+
+@file_errors()
+def run_published(context: StageContext) -> StageResult:
+    """The same of the `publish` fit alone, where nothing is trained or evaluated."""
+    return _fitted(context, ("publish",))
+
+
+def _fitted(context: StageContext, fits: tuple[str, ...]) -> StageResult:
+    config, told = context.config, context.facts("build_datasets")
     assert context.as_of is not None, "fit_features reads events, so its date is known"
     occasion = Occasion(
         histories=context.read_table("histories"),

@@ -5,6 +5,9 @@ Its parameters, weights and settings stay as they were registered; business rule
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from recsys_spark.features.fit import run_published
 from recsys_spark.monitoring.actions import check_publication
 from recsys_spark.pipeline.fuse import publish_lists
 from recsys_spark.pipeline.list_rules import and_rule_files
@@ -24,7 +27,8 @@ def kept_stages() -> dict[str, Stage]:
         run=run,
         follows=and_rule_files(standing_content),
     )
-    return {FEATURES: STAGES[FEATURES], PUBLISHING: publishing}
+    features = replace(STAGES[FEATURES], run=run_published, follows=lambda config, tracker: "publish alone")
+    return {FEATURES: features, PUBLISHING: publishing}
 
 
 def run(context: StageContext) -> StageResult:

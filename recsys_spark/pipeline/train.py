@@ -119,6 +119,11 @@ def fit_inputs(context: StageContext, name: str, fit: FitName, frozen: dict[str,
     dataset = context.directory("datasets") / fit
     if not dataset.is_dir():
         raise UserError(f"evaluation.refit: build_datasets has no {fit} dataset; run jobs/build_datasets.py")
+    features = context.inputs.get("fit_features")
+    if features is not None and fit not in features.facts["versions"]:
+        raise UserError(
+            f"fit_features version {features.version} has no {fit} fit, as no model was trained; run jobs/fit_features.py"
+        )
     return FitInputs(
         spark=context.spark,
         config=context.config,
@@ -132,7 +137,7 @@ def fit_inputs(context: StageContext, name: str, fit: FitName, frozen: dict[str,
         frozen=frozen,
         cache=context.workspace.root / "cache",
         scratch=context.workspace.scratch,
-        features=Path(context.inputs["fit_features"].directory) if "fit_features" in context.inputs else None,
+        features=Path(features.directory) if features is not None else None,
         progress=lambda message: context.progress(f"{fit} fit: {message}"),
         metric=lambda key, value, step: context.tracked.log_metrics({f"{fit}.{key}": value}, step),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,8 @@ from recsys_spark.pipeline import promote
 from recsys_spark.pipeline.kept import kept_stages
 from recsys_spark.pipeline.promote import promotion_stage
 from recsys_spark.pipeline.runner import Runner
+from recsys_spark.pipeline.stages import STAGES
+from recsys_spark.pipeline.train import fit_inputs
 from recsys_spark.promotion.decisions import Request
 from recsys_spark.tables.pointer import publish
 from recsys_spark.tables.workspace import Workspace
@@ -41,6 +44,22 @@ def test_lists_of_kept_nights_are_made_from_what_monitoring_knows_items_by() -> 
     stages = kept_stages()
     assert list(stages) == ["fit_features", "fuse_recommendations"]
     assert set(stages["fuse_recommendations"].upstream) == {"build_features", "build_datasets", "fit_features"}
+
+
+def test_features_of_a_kept_night_are_none_to_train_with(tmp_path: Path) -> None:
+    """They are those of the publish fit alone, so the next training is not told that they are its own."""
+    kept, trained = kept_stages()["fit_features"], STAGES["fit_features"]
+    assert kept.run is not trained.run
+    assert kept.follows is not None
+    assert trained.follows is None
+    workspace = Workspace(str(tmp_path))
+    commit(workspace, "fit_features", versions={"publish": "v"})
+    (tmp_path / "datasets" / "select").mkdir(parents=True)
+    context = SimpleNamespace(
+        inputs={"fit_features": workspace.require("fit_features")}, directory=lambda name: tmp_path / name
+    )
+    with pytest.raises(UserError, match=r"fit_features version 1 has no select fit.*; run jobs/fit_features\.py"):
+        fit_inputs(cast(Any, context), "kim_cnn", "select", {})
 
 
 @pytest.mark.parametrize(("kept", "rolled_back"), [(True, False), (True, True), (False, False)])
