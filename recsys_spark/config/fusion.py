@@ -54,7 +54,8 @@ class Stacked(Section):
     window, with his next order to be foretold, as when lists follow live events. Each costs as much time as the
     window's start; there are none where the split is not temporal."""
     num_trees: Annotated[int, Field(ge=10, le=2000)] = 200
-    """At most so many trees; cross-validation finds how many."""
+    """At most so many trees in all. Cross-validation finds how many a booster has, and where these are at most half,
+    boosters of other seeds are added to it."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Step of each tree."""
     num_leaves: Annotated[int, Field(ge=2, le=1024)] = 15
@@ -65,8 +66,6 @@ class Stacked(Section):
     """Share of the features that a tree may use."""
     l2: NotNegative = 10.0
     """Penalty of the leaves' values."""
-    bags: Annotated[int, Field(ge=1, le=20)] = 1
-    """So often the trees are grown, with other features drawn for each; all are added up, and all are served."""
     folds: Annotated[int, Field(ge=2, le=20)] = 3
     """Parts of the users in the cross-validation."""
 

@@ -1,5 +1,7 @@
 """Training the stacked fusion: LightGBM's LambdaRank (Burges 2010), its number of trees by cross-validation over users.
 
+Where fewer trees are best than may be grown, boosters of other seeds are grown as well and all are added up (Breiman
+1996, bagging): few trees on few buyers vary much with the features that each draws, and their sum varies less.
 Each user is ranked once by trees that never saw him, at no moment; the mean NDCG@K of these rankings is what stacking
 is compared by. Everything follows from the table, the settings and the seed. Legend: U users at a moment, N candidates,
 F features.
@@ -29,15 +31,13 @@ class StackSettings:
     """How trees are grown."""
 
     num_trees: int = 200
-    """At most, and at least STEP; the cross-validation finds how many."""
+    """At most in all, and at least STEP; the cross-validation finds how many a booster has."""
     learning_rate: float = 0.05
     num_leaves: int = 15
     min_rows_in_leaf: int = 50
     feature_share: float = 0.7
     """Share of the features that each tree may use."""
     l2: float = 10.0
-    bags: int = 1
-    """Boosters of different seeds whose trees are added up."""
     folds: int = 3
     """Parts of the users in the cross-validation."""
 
@@ -48,9 +48,11 @@ class FittedStack:
 
     trees: Trees
     num_trees: int
-    """Of each bag."""
+    """Of each booster."""
+    num_boosters: int
+    """So many were added up."""
     held_out: npt.NDArray[np.float64]
-    """[U] NDCG@K of each user's ranking at each moment, by trees that never saw him, of one bag."""
+    """[U] NDCG@K of each user's ranking at each moment, by the trees of one booster that never saw him."""
     importance: dict[str, float]
     """Share of each feature in the gain of all splits."""
 
@@ -76,10 +78,16 @@ def fit_stack(table: RankingTable, k: int, settings: StackSettings, seed: int) -
             )
             curves[place, own] = table.ndcg(scores, k)[own]
     best = int(np.argmax(curves[:, _at_start(table)].mean(axis=1)))
-    boosters = [_train(table, labelled, k, settings, seed + bag, steps[best]) for bag in range(settings.bags)]
+    seeds = range(seed, seed + settings.num_trees // steps[best])
+    boosters = [_train(table, labelled, k, settings, each, steps[best]) for each in seeds]
     gain = np.sum([booster.feature_importance("gain") for booster in boosters], axis=0)
-    importance = dict(zip(table.names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
-    return FittedStack(Trees.added_up(boosters), steps[best], curves[best], importance)
+    return FittedStack(
+        trees=Trees.added_up(boosters),
+        num_trees=steps[best],
+        num_boosters=len(boosters),
+        held_out=curves[best],
+        importance=dict(zip(table.names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True)),
+    )
 
 
 def _at_start(table: RankingTable) -> npt.NDArray[np.bool_]:

@@ -32,9 +32,15 @@ class Trees:
     @classmethod
     def added_up(cls, boosters: Sequence[Booster]) -> Trees:
         """The trees of boosters on the same columns, one after the other: scores and contributions are sums."""
-        made = [_blocks(booster.model_to_string()) for booster in boosters]
-        blocks = [f"Tree={number}\n{block}" for number, block in enumerate(block for one in made for block in one[1])]
-        head, _, tail = made[0]
+        texts = [booster.model_to_string() for booster in boosters]
+        head, first = texts[0].split("Tree=0\n", 1)
+        tail = first[first.index("end of trees") :]
+        trees = [
+            tree
+            for text in texts
+            for tree in re.split(r"^Tree=\d+\n", text[: text.index("end of trees")], flags=re.MULTILINE)[1:]
+        ]
+        blocks = [f"Tree={number}\n{tree}" for number, tree in enumerate(trees)]
         sizes = " ".join(str(len(block.encode())) for block in blocks)
         return cls(re.sub(r"^tree_sizes=.*$", f"tree_sizes={sizes}", head, flags=re.MULTILINE) + "".join(blocks) + tail)
 
@@ -82,9 +88,3 @@ class Trees:
         from lightgbm import Booster  # here: it takes a second to import, and other fusions do without it
 
         return Booster(model_str=self.text)
-
-
-def _blocks(text: str) -> tuple[str, list[str], str]:
-    """A model's text: what stands before its trees, each tree without its number, and what stands behind."""
-    start, end = text.index("Tree=0\n"), text.index("end of trees")
-    return text[:start], re.split(r"^Tree=\d+\n", text[start:end], flags=re.MULTILINE)[1:], text[end:]

@@ -63,6 +63,7 @@ def settle_stack(context: StageContext, rivals: Settings, metrics: dict[str, flo
             f"stacked.rival_ndcg_at_{k}.{mode}": before,
             f"stacked.recall.{mode}": _recall(own),
             f"stacked.trees.{mode}": float(fitted.num_trees),
+            f"stacked.boosters.{mode}": float(fitted.num_boosters),
             f"stacked.taken.{mode}": float(better),
         }
         context.progress(

@@ -18,9 +18,10 @@ from recsys_spark.fusion.item_columns import ItemColumns
 from recsys_spark.fusion.ranking_table import RankingTable
 from recsys_spark.fusion.search import TEMPERATURES, search_weights
 from recsys_spark.fusion.settings import FusionSettings, Stack, average
-from recsys_spark.fusion.stack_fit import FittedStack, StackSettings, _folds, fit_stack
+from recsys_spark.fusion.stack_fit import FittedStack, StackSettings, _folds, _train, fit_stack
 from recsys_spark.fusion.stacked import CandidateFeatures, FeatureMaker
 from recsys_spark.fusion.topk import stable_topk
+from recsys_spark.fusion.trees import Trees
 from recsys_spark.recommenders.batch import UserBatch
 from tests.stacking import PURCHASE, Written, batch_of, plain_columns
 
@@ -148,24 +149,22 @@ def test_training_twice_makes_the_same_trees(planted: Planted) -> None:
     assert first.held_out.tolist() == second.held_out.tolist()
 
 
-def test_bags_are_added_up_and_the_first_is_the_one_bag(planted: Planted) -> None:
+def test_where_few_trees_are_best_boosters_of_other_seeds_are_added_up(planted: Planted) -> None:
     table = planted.table()
-    one, three = (fit_stack(table, K, replace(QUICK, bags=bags), seed=3) for bags in (1, 3))
-    second, third = (fit_stack(table, K, QUICK, seed=seed) for seed in (4, 5))
-    assert one is not None
-    assert three is not None
-    assert second is not None
-    assert third is not None
+    settings = replace(SETTINGS, num_trees=35, learning_rate=1.0, feature_share=0.5)
+    found = fit_stack(table, K, settings, seed=3)
+    assert found is not None
+    assert (found.num_trees, found.num_boosters) == (10, 3)  # of a rate of 1 the first trees are the best
+    labelled = np.bincount(table.users, table.label) > 0
+    alone = [Trees(_train(table, labelled, K, settings, seed, 10).model_to_string()) for seed in (3, 4, 5)]
     rows = torch.from_numpy(table.features[:100])
-    single = [each.trees for each in (one, second, third)]
-    apart = [trees.scores(rows).numpy() for trees in single]
+    apart = [trees.scores(rows).numpy() for trees in alone]
     assert not np.array_equal(apart[0], apart[1])
-    np.testing.assert_allclose(three.trees.scores(rows).numpy(), np.sum(apart, axis=0), atol=1e-5)
-    shares = np.sum([trees.contributions(rows).numpy() for trees in single], axis=0)
-    np.testing.assert_allclose(three.trees.contributions(rows).numpy(), shares, atol=1e-9)
-    assert three.trees.features == one.trees.features
-    assert three.held_out.tolist() == one.held_out.tolist()
-    assert sum(three.importance.values()) == pytest.approx(1)
+    np.testing.assert_allclose(found.trees.scores(rows).numpy(), np.sum(apart, axis=0), atol=1e-5)
+    shares = np.sum([trees.contributions(rows).numpy() for trees in alone], axis=0)
+    np.testing.assert_allclose(found.trees.contributions(rows).numpy(), shares, atol=1e-9)
+    assert found.trees.features == alone[0].features
+    assert sum(found.importance.values()) == pytest.approx(1)
 
 
 def test_too_few_users_with_a_label_are_not_trained_on(planted: Planted) -> None:
