@@ -122,7 +122,7 @@ def fit_inputs(context: StageContext, name: str, fit: FitName, frozen: dict[str,
     features = context.inputs.get("fit_features")
     if features is not None and fit not in features.facts["versions"]:
         raise UserError(
-            f"fit_features version {features.version} has no {fit} fit, as nothing was trained; run jobs/fit_features.py"
+            f"fit_features version {features.version} has no {fit} fit: nothing was trained; run jobs/fit_features.py"
         )
     return FitInputs(
         spark=context.spark,
