@@ -110,7 +110,7 @@ class DenseItems(Recommender):
             dense[history.users, places] = history.weights
         for first, tiles in enumerate(self.tiles.split(step := max(1, TOGETHER // max(1, size)))):
             parts = _rows_added_up(tiles, places, history) if dense is None else dense @ tiles
-            part = parts.transpose(0, 1).reshape(size, -1)
+            part = parts.transpose(0, 1).reshape(size, len(tiles) * TILE)
             moments.add(part)
             columns = scores[:, first * step * TILE : (first + 1) * step * TILE]
             columns.copy_(part[:, : columns.shape[1]])
@@ -174,4 +174,4 @@ def _rows_added_up(tiles: Tensor, places: Tensor, history: HistoryItems) -> Tens
         per_sample_weights=history.weights.repeat(number),
         include_last_offset=True,
     )
-    return added.view(number, -1, TILE)
+    return added.view(number, history.offsets.numel() - 1, TILE)
