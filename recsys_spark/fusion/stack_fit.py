@@ -2,6 +2,7 @@
 
 Where fewer trees are best than may be grown, boosters of other seeds are grown as well and all are added up (Breiman
 1996, bagging): few trees on few buyers vary much with the features that each draws, and their sum varies less.
+
 Each user is ranked once by trees that never saw him, at no moment; the mean NDCG@K of these rankings is what stacking
 is compared by. Everything follows from the table, the settings and the seed. Legend: U users at a moment, N candidates,
 F features.

@@ -108,7 +108,8 @@ class DenseItems(Recommender):
         if places.numel() > DENSE_SHARE * size * count:
             dense = torch.zeros(size, count)
             dense[history.users, places] = history.weights
-        for first, tiles in enumerate(self.tiles.split(step := max(1, TOGETHER // max(1, size)))):
+        step = max(1, TOGETHER // max(1, size))
+        for first, tiles in enumerate(self.tiles.split(step)):
             parts = _rows_added_up(tiles, places, history) if dense is None else dense @ tiles
             part = parts.transpose(0, 1).reshape(size, len(tiles) * TILE)
             moments.add(part)
