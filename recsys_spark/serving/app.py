@@ -87,18 +87,22 @@ def set_apart() -> None:
 
 
 async def _watch(parts: Parts, answers: Answers, seconds: float) -> None:
-    """Look for a new champion, again and again; it is loaded in a thread while the one before answers."""
-    loop, told = asyncio.get_running_loop(), ""
+    """Look for a new champion, again and again; it is loaded in a thread while the one before answers.
+
+    The one before goes at the next look: until then a question asked before the switch may still have it in hand.
+    """
+    loop, told, switched = asyncio.get_running_loop(), "", False
     with ThreadPoolExecutor(1, "champion") as pool:
         while True:
             try:
+                if switched:
+                    set_apart()
+                    switched = False
                 began, before = time.perf_counter(), _publication(parts.champions)
                 champion = await loop.run_in_executor(pool, parts.champions.newer)
                 if champion is not None:
                     answers.switch(champion)
-                    if before != champion.publication:
-                        set_apart()
-                    told = ""
+                    switched, told = before != champion.publication, ""
                     publication = champion.publication
                     parts.metrics.loads.labels("done").inc()
                     parts.metrics.publication.set(publication.number)
