@@ -42,8 +42,9 @@ from bench.replaying.lists import ndcg  # noqa: E402
 from bench.replaying.steps import Ints, Shop, Steps  # noqa: E402
 from recsys_spark.config import Config, load_config  # noqa: E402
 from recsys_spark.events.types import EVENT_TYPES  # noqa: E402
-from recsys_spark.fitting.neural import load_trained, started_spec, trained_parameters  # noqa: E402
+from recsys_spark.fitting.neural import started_spec  # noqa: E402
 from recsys_spark.fitting.start import Start  # noqa: E402
+from recsys_spark.fitting.trained import load_trained, trained_parameters  # noqa: E402
 from recsys_spark.fusion.topk import stable_topk  # noqa: E402
 from recsys_spark.pipeline.runner import Runner  # noqa: E402
 from recsys_spark.pipeline.stage import Stage, StageContext, StageResult  # noqa: E402

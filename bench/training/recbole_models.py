@@ -17,6 +17,12 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+
+# RecBole 1.2.1 asks for names that numpy 2 no longer has.
+for _name, _kind in {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}.items():
+    if not hasattr(np, _name):
+        setattr(np, _name, _kind)
+
 import recbole  # noqa: E402
 import torch  # noqa: E402
 from recbole.config import Config  # noqa: E402

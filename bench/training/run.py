@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,10 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--epochs-of", action="append", default=[], metavar="ENGINE=N", help="for one engine")
     parser.add_argument("--batch-of", action="append", default=[], metavar="ENGINE=N", help="for one engine")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of ours")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="further settings of ours")
+    parser.add_argument("--prepare", type=Path, help="only prepare ours there, for a machine without Spark")
+    parser.add_argument("--prepared", type=Path, help="ours train what --prepare left there, without Spark")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--ours-python", default=sys.executable)
@@ -82,24 +86,28 @@ def main() -> int:
         for data in arguments.data:
             for length in arguments.lengths:
                 for dim in arguments.dims:
-                    runs += compared(data.absolute(), length, dim, arguments, work)
-                    if arguments.write:
-                        write(runs)
-    print_table(runs)
+                    if arguments.prepare:
+                        prepare(data.absolute(), length, dim, arguments)
+                        continue
+                    for one in compared(data.absolute(), length, dim, arguments, work):
+                        runs.append(one)
+                        if arguments.write:
+                            write(runs)
+    if not arguments.prepare:
+        print_table(runs)
     return 0
 
 
-def compared(data: Path, length: int, dim: int, arguments: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
-    """The runs of all engines at one size."""
+def compared(data: Path, length: int, dim: int, arguments: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
+    """The runs of all engines at one size, each when it is done."""
     histories = read_histories(data)
     split, items = split_last(histories), num_items(histories)
     rates = {
         kind: matrix_rate(items, dim, arguments.threads, kind == "bf16", arguments.device)
         for kind in ("float32", "bf16")
     }
-    runs = []
     for engine in arguments.engines:
-        folder = work / f"{data.stem}-{length}-{dim}-{engine}"
+        folder = work / place_name(data, length, dim, engine)
         told = run(engine, data, length, dim, arguments, folder)
         ndcg = {
             int(path.stem.partition("-")[2]): mean_ndcg(read_lists(path), split.train, split.valid)
@@ -108,16 +116,49 @@ def compared(data: Path, length: int, dim: int, arguments: argparse.Namespace, w
         best = max(ndcg, key=lambda epoch: ndcg[epoch])
         place = {"processor": processor(arguments.device), "cores": os.cpu_count(), "device": arguments.device}
         place |= {"data": data.name, "engine": engine, "items": items}
-        runs.append({**place, **told, **speed(told, items, rates), "ndcg_at_10": ndcg[best], "best_epoch": best})
-        runs[-1] |= {"ndcg_by_epoch": ndcg, "seconds_to_best": best * runs[-1]["epoch_median_seconds"]}
-        rate = runs[-1]["positions_per_second"]
-        print(f"{folder.name}: {rate:,.0f} positions/s, NDCG@10 {ndcg[best]:.4f}", flush=True)
-    return runs
+        found = {**place, **told, **speed(told, items, rates), "ndcg_at_10": ndcg[best], "best_epoch": best}
+        found |= {"ndcg_by_epoch": ndcg, "seconds_to_best": best * found["epoch_median_seconds"]}
+        print(f"{folder.name}: {found['positions_per_second']:,.0f} positions/s, NDCG@10 {ndcg[best]:.4f}", flush=True)
+        yield found
+
+
+def prepare(data: Path, length: int, dim: int, arguments: argparse.Namespace) -> None:
+    """Leave what `--prepared` takes of each of our engines."""
+    for engine in arguments.engines:
+        if engine.startswith("ours"):
+            folder = arguments.prepare.absolute() / place_name(data, length, dim, engine)
+            launch(engine, data, length, dim, arguments, folder, ENGINES[engine][0], ["--prepare-only"])
+            print(f"{folder} is prepared", flush=True)
+
+
+def place_name(data: Path, length: int, dim: int, engine: str) -> str:
+    """The name of the folder of an engine at one size."""
+    return f"{data.stem}-{length}-{dim}-{engine}"
 
 
 def run(engine: str, data: Path, length: int, dim: int, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run an engine's script in its own environment; returns what it tells. Its output goes to log.txt."""
-    script, model, *further = ENGINES[engine]
+    """Run an engine; returns what it tells."""
+    script, further = ENGINES[engine][0], list[str]()
+    if engine.startswith("ours") and arguments.prepared:
+        script = "ours_training.py"
+        further = ["--prepared", str(arguments.prepared.absolute() / place_name(data, length, dim, engine))]
+    launch(engine, data, length, dim, arguments, folder, script, further)
+    told: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return told
+
+
+def launch(
+    engine: str,
+    data: Path,
+    length: int,
+    dim: int,
+    arguments: argparse.Namespace,
+    folder: Path,
+    script: str,
+    further: list[str],
+) -> None:
+    """Run an engine's script in its own environment; its output goes to log.txt. Raises SystemExit where it fails."""
+    _, model, *told = ENGINES[engine]
     python = getattr(arguments, f"{engine.partition('_')[0]}_python")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -125,10 +166,12 @@ def run(engine: str, data: Path, length: int, dim: int, arguments: argparse.Name
     command = [python, str(Path(__file__).with_name(script)), "--data", str(data), "--out", str(folder)]
     command += ["--model", model, "--dim", str(dim), "--length", str(length), "--epochs", epochs]
     command += ["--layers", str(arguments.layers), "--threads", str(arguments.threads), "--device", arguments.device]
-    command += further
+    command += [*told, *further]
     if batch := chosen(arguments.batch_of, engine):
         command += ["--batch-size", batch]
     if engine.startswith("ours"):
+        command += ["--precision", arguments.precision]
+    if script == "ours.py":
         command += [part for override in arguments.overrides for part in ("--set", override)]
     cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
@@ -142,8 +185,6 @@ def run(engine: str, data: Path, length: int, dim: int, arguments: argparse.Name
     if done.returncode:
         end = "\n".join((folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         raise SystemExit(f"{engine} failed (exit code {done.returncode}):\n{end}\ndoes {python} have it?")
-    told: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return told
 
 
 def chosen(pairs: list[str], engine: str) -> str | None:

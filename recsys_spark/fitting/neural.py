@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from recsys_spark.config.neural import Neural
 from recsys_spark.config.section import Section
@@ -19,14 +18,10 @@ from recsys_spark.fitting.affinity import fit_affinity
 from recsys_spark.fitting.content import FitContent, write_content
 from recsys_spark.fitting.inputs import Facts, FitInputs
 from recsys_spark.fitting.start import Started, first_fitting, write_start
-from recsys_spark.models.composed import ComposedModel
+from recsys_spark.fitting.trained import load_trained, trained_parameters
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.content import Content
-from recsys_spark.models.item_encoders.combined import CombinedItems
 from recsys_spark.pipeline.keys import code_version
-from recsys_spark.recommenders.extended import kept_for_new_items
-from recsys_spark.recommenders.neural import NeuralRecommender
-from recsys_spark.training.checkpoint import load_checkpoint
 from recsys_spark.training.launch import launch
 from recsys_spark.training.preflight import find_gpu
 from recsys_spark.training.spec import TrainSpec
@@ -131,29 +126,6 @@ def work_directory(inputs: FitInputs, spec: TrainSpec) -> str:
     """Where the checkpoints stand: a folder named after all that the model depends on."""
     name = f"{inputs.name}-{inputs.fit}-{spec.fingerprint[:24]}"
     return str((inputs.scratch or inputs.output.absolute().parent).absolute() / name)
-
-
-def trained_parameters(checkpoint: Path) -> dict[str, Tensor]:
-    """The parameters and buffers of a checkpoint, those that are averaged as their averages."""
-    loaded = load_checkpoint(checkpoint)
-    if loaded is None:
-        raise RuntimeError(f"checkpoint {checkpoint} is not readable on the driver")
-    averages = {name: value for name, value in loaded.part("averages").items() if name != "taken"}
-    return {**loaded.part("model"), **averages}
-
-
-def load_trained(name: str, spec: TrainSpec, checkpoint: Path) -> NeuralRecommender:
-    """The recommender of a checkpoint."""
-    model = ComposedModel(spec.composition)
-    model.load_state_dict(trained_parameters(checkpoint))
-    if spec.content is not None:
-        model.attach(Content.load(Path(spec.content)))
-    model.eval()
-    scorer = model.history_scorer()
-    encoder, kept = model.item_encoder, {}
-    if isinstance(encoder, CombinedItems):
-        kept = kept_for_new_items(encoder, scorer.biases_I)
-    return NeuralRecommender(name, spec.composition, scorer, kept)
 
 
 def _named_alike(section: Section, kind: type[Composition] | type[TrainSpec]) -> dict[str, Any]:

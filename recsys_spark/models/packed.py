@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-GROWTH = 1.25
-"""Rows whose lengths differ by at most this factor are padded to one another where an operation needs a rectangle."""
+GROWTH = {"cpu": 1.25, "cuda": 4.0}
+"""Rows whose lengths differ by at most this factor are padded to one another where an operation needs a rectangle: on a
+GPU, for which these are small, what counts is how few there are."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,16 @@ class Rows:
 
     @cached_property
     def _grouped(self) -> tuple[list[Group], Tensor, Tensor]:
+        return self._groups(GROWTH[self.lengths_B.device.type])
+
+    def _groups(self, growth: float) -> tuple[list[Group], Tensor, Tensor]:
         """Groups of rows; the position at each slot of their rectangles [S], P where padding; each position's slot."""
         order_B = self.lengths_B.argsort(stable=True)
         groups, places, device = [], [], self.lengths_B.device
         lengths = self.lengths_B[order_B].tolist()
         start = 0
         while start < len(lengths):
-            stop, limit = start, int(lengths[start] * GROWTH)
+            stop, limit = start, int(lengths[start] * growth)
             while stop < len(lengths) and lengths[stop] <= limit:
                 stop += 1
             width, rows = lengths[stop - 1], order_B[start:stop]
@@ -123,7 +127,7 @@ class Rows:
             return self
         there = Rows(self.lengths_B.to(device))
         order_P, back_P, sizes_L = self._time_major
-        groups, position_S, slot_P = self._grouped
+        groups, position_S, slot_P = self._groups(GROWTH[device.type])
         carried = {name: getattr(self, name).to(device) for name in ("starts_B", "last_B", "row_P", "place_P")}
         there.__dict__.update(carried, total=self.total)
         there.__dict__["_time_major"] = (order_P.to(device), back_P.to(device), sizes_L)
@@ -195,4 +199,6 @@ class _Placed(torch.autograd.Function):
 def _pick(values: Tensor, index: Tensor) -> Tensor:
     size = values.shape[0]
     picked = values.index_select(0, index.clamp(max=size - 1))
+    if values.device.type != "cpu":  # where to ask which ones are past the end is to wait
+        return picked.masked_fill_((index >= size)[:, None], 0.0) if index.numel() > size else picked
     return picked.index_fill_(0, (index >= size).nonzero().squeeze(1), 0.0) if index.numel() > size else picked

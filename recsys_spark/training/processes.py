@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,15 +94,36 @@ def joined(size: int, use_gpu: bool, threads: int | None = None) -> Iterator[Pro
     rank, started = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if started != size:
         raise RuntimeError(f"training was launched with {started} processes instead of {size}")
-    device = torch.device("cpu")
-    if use_gpu:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        torch.cuda.set_device(device)
-    if size == 1:
-        torch.set_num_threads(threads or _cores())
-        yield Processes(device=device)
-        return
-    dist.init_process_group("nccl" if use_gpu else "gloo")
+    with _gpu() if use_gpu else nullcontext(torch.device("cpu")) as device:
+        if size == 1:
+            torch.set_num_threads(threads or _cores())
+            yield Processes(device=device)
+            return
+        with _group(rank, size, device, threads) as processes:
+            yield processes
+
+
+@contextmanager
+def _gpu() -> Iterator[torch.device]:
+    """The GPU of this process. It adds up in the same order each time, so that a seed gives the same result again."""
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield device
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+@contextmanager
+def _group(rank: int, size: int, device: torch.device, threads: int | None) -> Iterator[Processes]:
+    """All processes, joined."""
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         processes = Processes(rank, size, device, aside=dist.new_group(backend="gloo"))
         torch.set_num_threads(threads or max(1, _cores() // _processes_on_this_host(processes)))

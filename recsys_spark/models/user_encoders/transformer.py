@@ -11,16 +11,20 @@ the attention weights: the fused kernels of CPUs do not offer it, and both subla
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.packed import Rows
 
 WIDENING = 4
 """Width of the feed-forward layer as a multiple of D."""
+GPU_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""All but cuDNN's, which makes a plan for each new shape: every step has new ones."""
 
 
 class Transformer(nn.Module):
@@ -49,8 +53,9 @@ class Transformer(nn.Module):
         # Item vectors have length 1; the residual stream has one unit in each dimension, as the norms give it.
         stream_PD = inputs_PD * math.sqrt(inputs_PD.shape[1]) + F.embedding(rows.place_P, self.places)
         stream_PD = self.dropout(stream_PD)
-        for layer in self.layers:
-            stream_PD = layer(stream_PD, rows)
+        with _kernels(stream_PD.device):
+            for layer in self.layers:
+                stream_PD = layer(stream_PD, rows)
         users_PD: Tensor = self.norm(stream_PD)
         return users_PD
 
@@ -92,6 +97,10 @@ class TransformerLayer(nn.Module):
             query, key, value = group.view(*group.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             mixed.append(F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2))
         return rows.from_groups(mixed)
+
+
+def _kernels(device: torch.device) -> AbstractContextManager[object]:
+    return sdpa_kernel(GPU_KERNELS) if device.type == "cuda" else nullcontext()
 
 
 def _reset_norm(norm: nn.LayerNorm) -> None:

@@ -64,7 +64,8 @@ def test_only_the_full_softmax_has_a_floor() -> None:
 
 def arguments(out: Path, **other: Any) -> Namespace:
     sizes = {"dim": 64, "layers": 2, "length": 50, "batch_size": 128, "threads": 2, "seed": 1, "epochs": 3}
-    return Namespace(**{**sizes, "out": out, "model": "sasrec", "loss": "full_softmax", "device": "cpu", **other})
+    told = {"model": "sasrec", "loss": "full_softmax", "device": "cpu", "precision": "float32"}
+    return Namespace(**{**sizes, **told, "out": out, **other})
 
 
 @pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])

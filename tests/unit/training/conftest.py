@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from recsys_spark.training.spec import TrainSpec
 
 BLOCKS, SIZE, LENGTH, ROW_GROUPS = 4, 6, 8, 4
 ITEMS = BLOCKS * SIZE
+ON_GPU = os.environ.get("RECSYS_SPARK_TEST_GPU") == "1"
+"""Train every planted model on the GPU instead of the CPU."""
 
 
 def write_rows(path: Path, columns: dict[str, np.ndarray], real: int) -> None:
@@ -99,6 +102,7 @@ def make_spec(planted: Path, tmp_path: Path) -> Callable[..., TrainSpec]:
             negatives=12,
             negatives_power=0.75,
             threads=1,
+            use_gpu=ON_GPU,
         )
         return replace(spec, **changes)
 
