@@ -3,15 +3,13 @@
     v_i = W max_t relu(conv_w(words)_t)  for windows of w = 3, 4, 5 words
 
 Kim's network as he draws it: word vectors, filters over windows of three widths, the maximum over time of each filter,
-dropout, a linear layer. What makes it cheap for thousands of items a step: items of equal text are encoded once, texts
-of similar length go through together, and the three widths are one convolution of width 5 whose narrower filters end in
-zeros.
+dropout, a linear layer. Items of equal text are encoded once, and a word's products with the filters are computed once
+for all texts that it stands in (`max_over_time`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +17,12 @@ from torch import Tensor, nn
 
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.content import Content
+from recsys_spark.models.item_encoders.max_over_time import MaxOverTime
 from recsys_spark.models.item_encoders.reading import Reading, distinct
 
 WIDTHS = (3, 4, 5)
-BLOCK_POSITIONS = 32_768
-"""Words that go through the convolution at once."""
+TEXTS_AT_ONCE = 8_192
+"""Texts whose words' products with the filters are in memory at once."""
 
 
 class KimCNNItems(nn.Module):
@@ -67,37 +66,17 @@ class KimCNNItems(nn.Module):
         """Vectors [R, D] of distinct tokens."""
         content = self._reading.on(tokens_R.device)
         texts_U, place_R = distinct(content.texts_I[tokens_R], content.words_TW.shape[0])
-        words_UW = content.words_TW[texts_U].to(torch.int64)
+        maxima = [self._maxima(content.words_TW[texts]) for texts in texts_U.split(TEXTS_AT_ONCE)]
+        return F.embedding(place_R, self.project(self.dropout(torch.cat(maxima))))
+
+    def _maxima(self, words_UW: Tensor) -> Tensor:
+        """The filters' maxima over time [U, 3 F]. A window begins at each word; behind the text stand zeros."""
+        words_V, places = torch.unique(words_UW, return_inverse=True)
+        if words_V[0] > 0:  # no text is shorter than the longest
+            words_V, places = F.pad(words_V, (1, 0)), places + 1
+        vectors_VE = F.embedding(words_V, self.words) * (words_V > 0)[:, None]
+        weight_GE = torch.cat([conv.weight.permute(2, 0, 1).flatten(0, 1) for conv in self.filters])
+        products_VTF = F.linear(vectors_VE, weight_GE).float().view(len(words_V), sum(WIDTHS), -1)
         lengths_U = (words_UW > 0).sum(dim=1)
-        order_U = lengths_U.argsort(stable=True)
-        maxima = [
-            self._maxima(words_UW[order_U[start:stop], :width], lengths_U[order_U[start:stop]])
-            for start, stop, width in _blocks(lengths_U[order_U].tolist())
-        ]
-        back_U = torch.empty_like(order_U)
-        back_U[order_U] = torch.arange(order_U.numel(), device=order_U.device)
-        vectors_UD = self.project(self.dropout(torch.cat(maxima)[back_U]))
-        return F.embedding(place_R, vectors_UD)
-
-    def _maxima(self, words_BW: Tensor, lengths_B: Tensor) -> Tensor:
-        """The filters' maxima over time [B, 3 F]. A window begins at each word; behind the text stand zeros."""
-        widest = max(WIDTHS)
-        weight = torch.cat([F.pad(conv.weight, (0, widest - conv.kernel_size[0])) for conv in self.filters])
-        vectors_BWE = F.embedding(words_BW, self.words) * (words_BW > 0)[:, :, None]
-        windows_BFW = F.conv1d(F.pad(vectors_BWE.transpose(1, 2), (0, widest - 1)), weight)
-        # What windows behind the text say must not be the maximum; an empty text has one window, of zeros.
-        behind_BW = torch.arange(words_BW.shape[1], device=words_BW.device) >= lengths_B.clamp(min=1)[:, None]
-        maxima_BF = windows_BFW.masked_fill(behind_BW[:, None, :], -torch.inf).amax(dim=2)
-        return torch.relu(maxima_BF + torch.cat([conv.bias for conv in self.filters]))
-
-
-def _blocks(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Start, stop and width of runs of rising lengths that differ by at most a quarter (or one word)."""
-    start = 0
-    while start < len(lengths):
-        limit = max(lengths[start] + 1, int(lengths[start] * 1.25))
-        stop = start
-        while stop < len(lengths) and lengths[stop] <= limit and (stop - start) * limit < BLOCK_POSITIONS:
-            stop += 1
-        yield start, stop, max(1, lengths[stop - 1])
-        start = stop
+        maxima_UF: Tensor = MaxOverTime.apply(products_VTF, places, lengths_U, WIDTHS)
+        return torch.relu(maxima_UF + torch.cat([conv.bias for conv in self.filters]))
