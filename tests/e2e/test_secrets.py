@@ -121,10 +121,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "MLFLOW_ADDRESS": f"sqlite:///file:{folder}/workspace/mlflow.db?uri=true&token={quote(canaries['tracking'])}",
     }
     configured = ["--config", str(config), "--config", str(more)]
+    here = tmp_path_factory.mktemp("here")  # MLflow makes folders of such an address where it runs
     with argument_lists() as arguments, environment_pages(port) as pages:
-        ended = finish([sys.executable, str(ROOT / "jobs" / "run_pipeline.py"), *configured], ROOT, **environment)
+        ended = finish([sys.executable, str(ROOT / "jobs" / "run_pipeline.py"), *configured], here, **environment)
         watching = [sys.executable, str(ROOT / "jobs" / "monitor.py"), *configured, "--date", BUSY_DAY]
-        monitored = finish(watching, ROOT, **environment)
+        monitored = finish(watching, here, **environment)
     assert ended.code == 0, ended.stderr[-3000:]
     assert monitored.code == 0, monitored.stderr[-3000:]
     return Run(folder, canaries, ended, monitored, arguments, pages)
