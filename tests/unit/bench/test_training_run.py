@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from bench.training import run as bench
 from bench.training.engine import Told, tell
 from bench.training.ours import configuration
+from bench.training.ours_training import Prepared
 from bench.training.run import ratios, speed, write
 from recsys_spark.config.root import Config
+from recsys_spark.models.composition import Composition
+from recsys_spark.training.spec import TrainSpec
 
 PLACE = {
     **{"processor": "chip", "cores": 4, "threads": 2, "device": "cpu", "data": "a.txt", "items": 100},
@@ -81,3 +85,18 @@ def test_a_result_says_with_which_settings_it_came_about(tmp_path: Path) -> None
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["precision"], result["overrides"]) == ("bf16", ["training.precision=bf16"])
     assert (result["dim"], result["recommender"]) == (32, {"dim": 32})
+
+
+def test_what_was_prepared_is_trained_elsewhere(tmp_path: Path) -> None:
+    composition = Composition(
+        **{"user_encoder": "gru", "item_encoders": ("id",), "scorer": "dot", "loss": "full_softmax", "dim": 8},
+        **{"layers": 1, "dropout": 0.0, "num_items": 10, "max_length": 5},
+    )
+    settings = {"epochs": 3, "patience": 3, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 0.0}
+    settings |= {"warmup_steps": 1, "grad_clip": 1.0, "negatives": 4, "negatives_power": 0.5, "seed": 1}
+    where = {"composition": composition, "dataset": "/there/select", "dataset_version": "1", "work": "/there/work"}
+    spec = TrainSpec(**where, **settings, validate=True, target_types=(3,))
+    Prepared(spec, {"loss": "full_softmax"}, ["seed=1"]).save(tmp_path)
+    found = Prepared.load(tmp_path)
+    assert found.spec == replace(spec, dataset=str(tmp_path / "dataset"))
+    assert (found.recommender, found.overrides) == ({"loss": "full_softmax"}, ["seed=1"])
