@@ -1,13 +1,11 @@
-"""Trains what ours.py prepared, without Spark or Java: run by ours.py, or by bench/training/run.py with `--prepared`.
+"""Trains what ours.py prepared, without Spark or Java: run by bench/training/run.py with `--prepared`.
 
 `--prepared` is a folder that ours.py left on another machine: the dataset, and the training's specification. The same
-worker trains that train_models launches. Needs petastorm to validate after each epoch; without it nothing is validated
-and the last epoch counts.
+worker trains that train_models launches, and what it trained is judged by what ours.py shares with this. Needs petastorm.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -51,7 +49,9 @@ class Prepared:
     """What `--set` said."""
 
     def save(self, folder: Path) -> None:
-        """Into prepared.json, beside the dataset."""
+        """Into prepared.json, beside the dataset. Raises SystemExit where a training reads more than the dataset."""
+        if self.spec.content or self.spec.start:
+            raise SystemExit("only trainings by ids alone, from a random start, can be taken elsewhere")
         (folder / "prepared.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
@@ -67,18 +67,25 @@ def main() -> int:
     parser = parser_of(__doc__, batch_size=128)
     parser.add_argument("--prepared", type=Path, required=True, help="a folder that ours.py prepared")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
-    parser.add_argument("--loss", help="what was prepared; told for the record")
+    parser.add_argument("--loss", choices=["full_softmax", "sampled_softmax"], default="full_softmax")
     arguments = parser.parse_args()
     prepared = Prepared.load(arguments.prepared)
+    own = prepared.recommender
+    made = {"dim": own["dim"], "layers": own["layers"], "loss": own["loss"], "seed": prepared.spec.seed}
+    for name, value in {**made, "length": prepared.spec.composition.max_length}.items():
+        if getattr(arguments, name) != value:
+            parser.error(f"--{name} {getattr(arguments, name)}: {arguments.prepared} was prepared with {value}")
     spec = replace(
         prepared.spec,
-        **{"work": str((arguments.out / "work").absolute()), "launch": "", "epochs": arguments.epochs},
-        **{"use_gpu": arguments.device == "cuda", "threads": arguments.threads, "precision": arguments.precision},
-        validate=prepared.spec.validate and importlib.util.find_spec("petastorm") is not None,
+        work=str((arguments.out / "work").absolute()),
+        epochs=arguments.epochs,
         patience=arguments.epochs,
         batch_size=arguments.batch_size,
+        precision=arguments.precision,
+        use_gpu=arguments.device == "cuda",
+        threads=arguments.threads,
     )
-    settings = prepared.recommender | {"batch_size": arguments.batch_size, "epochs": arguments.epochs}
+    settings = own | {"batch_size": arguments.batch_size, "epochs": arguments.epochs}
     Path(spec.work).mkdir(parents=True)
     conclude(arguments, replace(prepared, spec=spec, recommender=settings), train(spec))
     return 0

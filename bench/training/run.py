@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def main() -> int:
     parser.add_argument("--batch-of", action="append", default=[], metavar="ENGINE=N", help="for one engine")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of ours")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="further settings of ours")
-    parser.add_argument("--prepare", type=Path, help="only prepare ours there, for a machine without Spark")
-    parser.add_argument("--prepared", type=Path, help="ours train what --prepare left there, without Spark")
+    elsewhere = parser.add_mutually_exclusive_group()
+    elsewhere.add_argument("--prepare", type=Path, help="only prepare ours there, for a machine without Spark")
+    elsewhere.add_argument("--prepared", type=Path, help="ours train what --prepare left there, without Spark")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--ours-python", default=sys.executable)
@@ -80,16 +82,19 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=None, help="folder in which lists, logs and workspaces stay")
     parser.add_argument("--write", action="store_true", help="merge into bench/results/training.json")
     arguments = parser.parse_args()
+    if arguments.prepared and arguments.overrides:
+        parser.error("--set: what is --prepared has its settings; give them to --prepare")
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         work = (arguments.keep or Path(scratch)).absolute()
         for data in arguments.data:
             for length in arguments.lengths:
                 for dim in arguments.dims:
+                    size = Size(data.absolute(), length, dim)
                     if arguments.prepare:
-                        prepare(data.absolute(), length, dim, arguments)
+                        prepare(size, arguments)
                         continue
-                    for one in compared(data.absolute(), length, dim, arguments, work):
+                    for one in compared(size, arguments, work):
                         runs.append(one)
                         if arguments.write:
                             write(runs)
@@ -98,75 +103,76 @@ def main() -> int:
     return 0
 
 
-def compared(data: Path, length: int, dim: int, arguments: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Size:
+    """What all engines are given alike."""
+
+    data: Path
+    length: int
+    dim: int
+
+    def folder(self, engine: str) -> str:
+        """The name of an engine's folder."""
+        return f"{self.data.stem}-{self.length}-{self.dim}-{engine}"
+
+
+def compared(size: Size, arguments: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
     """The runs of all engines at one size, each when it is done."""
-    histories = read_histories(data)
+    histories = read_histories(size.data)
     split, items = split_last(histories), num_items(histories)
     rates = {
-        kind: matrix_rate(items, dim, arguments.threads, kind == "bf16", arguments.device)
+        kind: matrix_rate(items, size.dim, arguments.threads, kind == "bf16", arguments.device)
         for kind in ("float32", "bf16")
     }
     for engine in arguments.engines:
-        folder = work / place_name(data, length, dim, engine)
-        told = run(engine, data, length, dim, arguments, folder)
+        folder = work / size.folder(engine)
+        told = run(engine, size, arguments, folder)
         ndcg = {
             int(path.stem.partition("-")[2]): mean_ndcg(read_lists(path), split.train, split.valid)
             for path in sorted(folder.glob("lists-*.npz"))
         }
         best = max(ndcg, key=lambda epoch: ndcg[epoch])
         place = {"processor": processor(arguments.device), "cores": os.cpu_count(), "device": arguments.device}
-        place |= {"data": data.name, "engine": engine, "items": items}
+        place |= {"data": size.data.name, "engine": engine, "items": items}
         found = {**place, **told, **speed(told, items, rates), "ndcg_at_10": ndcg[best], "best_epoch": best}
         found |= {"ndcg_by_epoch": ndcg, "seconds_to_best": best * found["epoch_median_seconds"]}
         print(f"{folder.name}: {found['positions_per_second']:,.0f} positions/s, NDCG@10 {ndcg[best]:.4f}", flush=True)
         yield found
 
 
-def prepare(data: Path, length: int, dim: int, arguments: argparse.Namespace) -> None:
+def prepare(size: Size, arguments: argparse.Namespace) -> None:
     """Leave what `--prepared` takes of each of our engines."""
     for engine in arguments.engines:
         if engine.startswith("ours"):
-            folder = arguments.prepare.absolute() / place_name(data, length, dim, engine)
-            launch(engine, data, length, dim, arguments, folder, ENGINES[engine][0], ["--prepare-only"])
+            folder = arguments.prepare.absolute() / size.folder(engine)
+            run_script(engine, size, arguments, folder, ENGINES[engine][0], "--prepare-only")
             print(f"{folder} is prepared", flush=True)
 
 
-def place_name(data: Path, length: int, dim: int, engine: str) -> str:
-    """The name of the folder of an engine at one size."""
-    return f"{data.stem}-{length}-{dim}-{engine}"
-
-
-def run(engine: str, data: Path, length: int, dim: int, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def run(engine: str, size: Size, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run an engine; returns what it tells."""
-    script, further = ENGINES[engine][0], list[str]()
     if engine.startswith("ours") and arguments.prepared:
-        script = "ours_training.py"
-        further = ["--prepared", str(arguments.prepared.absolute() / place_name(data, length, dim, engine))]
-    launch(engine, data, length, dim, arguments, folder, script, further)
+        prepared = arguments.prepared.absolute() / size.folder(engine)
+        run_script(engine, size, arguments, folder, "ours_training.py", "--prepared", str(prepared))
+    else:
+        run_script(engine, size, arguments, folder, ENGINES[engine][0])
     told: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return told
 
 
-def launch(
-    engine: str,
-    data: Path,
-    length: int,
-    dim: int,
-    arguments: argparse.Namespace,
-    folder: Path,
-    script: str,
-    further: list[str],
+def run_script(
+    engine: str, size: Size, arguments: argparse.Namespace, folder: Path, script: str, *further: str
 ) -> None:
-    """Run an engine's script in its own environment; its output goes to log.txt. Raises SystemExit where it fails."""
-    _, model, *told = ENGINES[engine]
+    """Run a script in the engine's own environment; its output goes to log.txt. Raises SystemExit where it fails."""
+    _, model, *flags = ENGINES[engine]
     python = getattr(arguments, f"{engine.partition('_')[0]}_python")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     epochs = chosen(arguments.epochs_of, engine) or str(arguments.epochs)
-    command = [python, str(Path(__file__).with_name(script)), "--data", str(data), "--out", str(folder)]
-    command += ["--model", model, "--dim", str(dim), "--length", str(length), "--epochs", epochs]
+    command = [python, str(Path(__file__).with_name(script)), "--data", str(size.data), "--out", str(folder)]
+    command += ["--model", model, "--dim", str(size.dim), "--length", str(size.length), "--epochs", epochs]
     command += ["--layers", str(arguments.layers), "--threads", str(arguments.threads), "--device", arguments.device]
-    command += [*told, *further]
+    command += [*flags, *further]
     if batch := chosen(arguments.batch_of, engine):
         command += ["--batch-size", batch]
     if engine.startswith("ours"):

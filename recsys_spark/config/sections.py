@@ -220,7 +220,8 @@ class Training(Section):
     gpu: Literal["auto", "off", "required"] = "auto"
     """Train on GPUs where there is one for each process, never, or refuse to train without."""
     precision: Literal["float32", "bf16"] = "float32"
-    """`bf16`: matrix products in bfloat16 (on the CPU those of the loss alone), parameters and sums in float32."""
+    """`bf16`: matrix products in bfloat16 (on the CPU those of the loss alone, on a GPU all but those of a GRU or an
+    LSTM), parameters and sums in float32."""
     sync: Literal["every_step", "local"] = "every_step"
     """`every_step`: processes sum their gradients at each step, and any number of them trains the same model; `local`:
     each steps alone, and they are averaged every `local_steps`, with less to communicate and another model."""

@@ -86,10 +86,11 @@ class Rows:
 
     @cached_property
     def _grouped(self) -> tuple[list[Group], Tensor, Tensor]:
-        return self._groups(GROWTH[self.lengths_B.device.type])
+        return self._groups(self.lengths_B.device)
 
-    def _groups(self, growth: float) -> tuple[list[Group], Tensor, Tensor]:
+    def _groups(self, used_on: torch.device) -> tuple[list[Group], Tensor, Tensor]:
         """Groups of rows; the position at each slot of their rectangles [S], P where padding; each position's slot."""
+        growth = GROWTH.get(used_on.type, GROWTH["cuda"])
         order_B = self.lengths_B.argsort(stable=True)
         groups, places, device = [], [], self.lengths_B.device
         lengths = self.lengths_B[order_B].tolist()
@@ -127,7 +128,7 @@ class Rows:
             return self
         there = Rows(self.lengths_B.to(device))
         order_P, back_P, sizes_L = self._time_major
-        groups, position_S, slot_P = self._groups(GROWTH[device.type])
+        groups, position_S, slot_P = self._groups(device)
         carried = {name: getattr(self, name).to(device) for name in ("starts_B", "last_B", "row_P", "place_P")}
         there.__dict__.update(carried, total=self.total)
         there.__dict__["_time_major"] = (order_P.to(device), back_P.to(device), sizes_L)
@@ -199,6 +200,8 @@ class _Placed(torch.autograd.Function):
 def _pick(values: Tensor, index: Tensor) -> Tensor:
     size = values.shape[0]
     picked = values.index_select(0, index.clamp(max=size - 1))
-    if values.device.type != "cpu":  # where to ask which ones are past the end is to wait
-        return picked.masked_fill_((index >= size)[:, None], 0.0) if index.numel() > size else picked
-    return picked.index_fill_(0, (index >= size).nonzero().squeeze(1), 0.0) if index.numel() > size else picked
+    if index.numel() <= size:
+        return picked
+    if values.device.type == "cpu":
+        return picked.index_fill_(0, (index >= size).nonzero().squeeze(1), 0.0)
+    return picked.masked_fill_((index >= size)[:, None], 0.0)  # to ask which ones they are would be to wait

@@ -105,7 +105,7 @@ def joined(size: int, use_gpu: bool, threads: int | None = None) -> Iterator[Pro
 
 @contextmanager
 def _gpu() -> Iterator[torch.device]:
-    """The GPU of this process. It adds up in the same order each time, so that a seed gives the same result again."""
+    """The GPU of this process, told to add up in the same order each time, as far as torch knows how to."""
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

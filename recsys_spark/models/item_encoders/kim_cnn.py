@@ -4,7 +4,7 @@
 
 Kim's network as he draws it: word vectors, filters over windows of three widths, the maximum over time of each filter,
 dropout, a linear layer. Items of equal text are encoded once, and a word's products with the filters are computed once
-for all texts that it stands in (`max_over_time`).
+for all texts of a block that it stands in (`max_over_time`).
 """
 
 from __future__ import annotations
@@ -66,14 +66,16 @@ class KimCNNItems(nn.Module):
         """Vectors [R, D] of distinct tokens."""
         content = self._reading.on(tokens_R.device)
         texts_U, place_R = distinct(content.texts_I[tokens_R], content.words_TW.shape[0])
-        maxima = [self._maxima(content.words_TW[texts]) for texts in texts_U.split(TEXTS_AT_ONCE)]
-        return F.embedding(place_R, self.project(self.dropout(torch.cat(maxima))))
+        # Projected some texts at a time: what the filters say of all of a large catalogue would not fit.
+        vectors = [
+            self.project(self.dropout(self._maxima(content.words_TW[some]))) for some in texts_U.split(TEXTS_AT_ONCE)
+        ]
+        return F.embedding(place_R, torch.cat(vectors))
 
     def _maxima(self, words_UW: Tensor) -> Tensor:
         """The filters' maxima over time [U, 3 F]. A window begins at each word; behind the text stand zeros."""
         words_V, places = torch.unique(words_UW, return_inverse=True)
-        if words_V[0] > 0:  # no text is shorter than the longest
-            words_V, places = F.pad(words_V, (1, 0)), places + 1
+        words_V, places = F.pad(words_V, (1, 0)), places + 1  # the first row stands for what is behind a text
         vectors_VE = F.embedding(words_V, self.words) * (words_V > 0)[:, None]
         weight_GE = torch.cat([conv.weight.permute(2, 0, 1).flatten(0, 1) for conv in self.filters])
         products_VTF = F.linear(vectors_VE, weight_GE).float().view(len(words_V), sum(WIDTHS), -1)

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BLOCK_POSITIONS = 8_192
-"""Words whose windows are summed at once: the sums stay in the cache."""
+BLOCK_POSITIONS = {"cpu": 8_192, "cuda": 2**20}
+"""Words whose windows are summed at once: on a CPU the sums stay in the cache, on a GPU they keep it busy."""
 
 
 class MaxOverTime(torch.autograd.Function):
@@ -34,50 +34,53 @@ class MaxOverTime(torch.autograd.Function):
         """
         words, taps, filters = products_VTF.shape
         rows = products_VTF.reshape(words * taps, filters)
-        maxima = rows.new_empty(lengths_U.numel(), len(widths), filters)
-        chosen = places_UW.new_empty(lengths_U.numel(), taps, filters) if ctx.needs_input_grad[0] else None
+        maxima_UNF = rows.new_empty(lengths_U.numel(), len(widths), filters)
+        first_UNF = torch.empty(maxima_UNF.shape, dtype=torch.int32, device=rows.device)
         order_U = lengths_U.argsort(stable=True)
-        for start, stop, width in _blocks(lengths_U[order_U].tolist()):
+        block = BLOCK_POSITIONS.get(rows.device.type, BLOCK_POSITIONS["cuda"])
+        for start, stop, width in _blocks(lengths_U[order_U].tolist(), block):
             texts = order_U[start:stop]
             placed = F.pad(places_UW[texts, :width] * taps, (0, max(widths) - 1))
             behind = torch.arange(width, device=texts.device) >= lengths_U[texts].clamp(min=1)[:, None]
-            first = 0
+            tap = 0
             for number, wide in enumerate(widths):
-                steps = torch.arange(first, first + wide, device=texts.device)
-                windows = placed.unfold(1, wide, 1)[:, :width] + steps
+                windows = placed.unfold(1, wide, 1)[:, :width] + torch.arange(tap, tap + wide, device=texts.device)
                 sums = F.embedding_bag(windows.reshape(-1, wide), rows, mode="sum").view(stop - start, width, filters)
-                best, at = sums.masked_fill_(behind[:, :, None], -torch.inf).max(dim=1)
-                maxima[texts, number] = best
-                if chosen is not None:
-                    chosen[texts, first : first + wide] = windows.gather(1, at[:, :, None].expand(-1, -1, wide)).mT
-                first += wide
+                maxima_UNF[texts, number], at = sums.masked_fill_(behind[:, :, None], -torch.inf).max(dim=1)
+                first_UNF[texts, number] = at.to(torch.int32)
+                tap += wide
         ctx.widths, ctx.shape = tuple(widths), products_VTF.shape
-        if chosen is not None:
-            ctx.save_for_backward(chosen)
-        return maxima.flatten(1)
+        ctx.save_for_backward(first_UNF, places_UW)
+        return maxima_UNF.flatten(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Each maximum's gradient goes to the rows of its window; words behind a text's end are none."""
-        (chosen,) = ctx.saved_tensors
-        filters = ctx.shape[2]
-        into = (chosen * filters).add_(torch.arange(filters, device=chosen.device))
-        widths = torch.tensor(ctx.widths, device=gradient.device)
-        spread = gradient.view(-1, len(ctx.widths), filters).repeat_interleave(widths, dim=1, output_size=ctx.shape[1])
+        first_UNF, places_UW = ctx.saved_tensors
+        _, taps, filters = ctx.shape
+        gradient_UNF = gradient.view(first_UNF.shape)
+        placed = F.pad(places_UW * (taps * filters), (0, max(ctx.widths) - 1))
+        filter_F = torch.arange(filters, device=placed.device)
         products = gradient.new_zeros(ctx.shape)
-        products.view(-1).index_add_(0, into.flatten(), spread.flatten())
+        tap = 0
+        for number, wide in enumerate(ctx.widths):
+            spread, begins = gradient_UNF[:, number].flatten(), first_UNF[:, number].to(torch.int64)
+            for step in range(wide):
+                into = placed.gather(1, begins + step) + (tap * filters + filter_F)
+                products.view(-1).index_add_(0, into.flatten(), spread)
+                tap += 1
         products[0] = 0.0
         return products, None, None, None
 
 
-def _blocks(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
+def _blocks(lengths: list[int], positions: int) -> Iterator[tuple[int, int, int]]:
     """Start, stop and width of runs of rising lengths that differ by at most a quarter (or one word)."""
     start = 0
     while start < len(lengths):
         limit = max(lengths[start] + 1, int(lengths[start] * 1.25))
         stop = start
-        while stop < len(lengths) and lengths[stop] <= limit and (stop - start) * limit < BLOCK_POSITIONS:
+        while stop < len(lengths) and lengths[stop] <= limit and (stop - start) * limit < positions:
             stop += 1
         yield start, stop, max(1, lengths[stop - 1])
         start = stop

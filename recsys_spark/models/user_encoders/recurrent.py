@@ -44,7 +44,7 @@ class RecurrentHistory(nn.Module):
         if inputs_PD.device.type == "cpu":
             states = PackedSequence(self._on_cpu(sequence.data, sequence.batch_sizes.tolist()), sequence.batch_sizes)
         else:
-            with torch.autocast(inputs_PD.device.type, enabled=False):  # cuDNN's is the slower one in bfloat16
+            with torch.autocast(inputs_PD.device.type, enabled=False):  # cuDNN's layer is slower in bfloat16
                 states, _ = self.network(PackedSequence(sequence.data.float(), sequence.batch_sizes))
         users_PD: Tensor = self.project(self.dropout(rows.from_packed_sequence(states)))
         return users_PD

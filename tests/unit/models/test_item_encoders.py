@@ -11,6 +11,7 @@ from recsys_spark.errors import UserError
 from recsys_spark.features.subwords import WordPiece
 from recsys_spark.models.composition import Composition
 from recsys_spark.models.content import BertSettings, Content, ContentSizes
+from recsys_spark.models.item_encoders import kim_cnn
 from recsys_spark.models.item_encoders.combined import CombinedItems, make_item_encoder
 from recsys_spark.models.language_model import LanguageModel, adapter_shapes, directory_sha256
 from recsys_spark.recommenders.extended import kept_for_new_items, new_items
@@ -116,6 +117,25 @@ def test_kim_cnn_is_the_maximum_over_time_of_each_filter(bert):
         expected = part.project(torch.relu(torch.stack(maxima) + bias))
         item = int((CONTENT.texts_I == text).nonzero()[0])
         torch.testing.assert_close(part(torch.tensor([item]))[0], expected)
+
+
+def test_kim_cnn_says_the_same_of_texts_in_blocks_without_gradients_and_about_the_same_in_bfloat16(bert, monkeypatch):
+    part = encoder(composition(bert, "kim_cnn")).parts["kim_cnn"]
+
+    def told(at_once: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        monkeypatch.setattr(kim_cnn, "TEXTS_AT_ONCE", at_once)
+        vectors = part(ALL)
+        return vectors, list(torch.autograd.grad(vectors.square().sum(), list(part.parameters())))
+
+    vectors, gradients = told(1)  # the longest text alone, without a word 0 in it
+    expected, by_all = told(8_192)
+    torch.testing.assert_close(vectors, expected)
+    torch.testing.assert_close(gradients, by_all)
+    with torch.no_grad():
+        torch.testing.assert_close(part(ALL), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = part(ALL)
+    torch.testing.assert_close(half.float(), expected, atol=0.05, rtol=0.05)
 
 
 def test_word_vectors_start_from_those_of_the_features_where_there_are_some(bert):

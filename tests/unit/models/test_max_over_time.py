@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,17 +33,17 @@ def convolved(vectors: Tensor, filters: Tensor, places: Tensor, lengths: Tensor)
     return torch.cat(maxima, dim=1)
 
 
-def test_values_and_gradients_are_those_of_a_convolution_and_its_maximum():
-    for texts in (1, 7, 3000):  # the last ones in several blocks
-        vectors, filters, places, lengths = drawn(texts)
-        vectors.requires_grad_()
-        filters.requires_grad_()
-        own = MaxOverTime.apply(torch.einsum("ve,tfe->vtf", vectors, filters), places, lengths, WIDTHS)
-        expected = convolved(vectors, filters, places, lengths)
-        torch.testing.assert_close(own, expected)
-        weights = torch.randn(own.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        found = torch.autograd.grad((own * weights).sum(), (vectors, filters))
-        (by_words, by_filters) = torch.autograd.grad((expected * weights).sum(), (vectors, filters))
-        torch.testing.assert_close(found[0][1:], by_words[1:])
-        torch.testing.assert_close(found[1], by_filters)
-        assert not found[0][0].any()  # what stands behind a text's end is no word
+@pytest.mark.parametrize("texts", [1, 7, 3000])  # the last ones in several blocks
+def test_values_and_gradients_are_those_of_a_convolution_and_its_maximum(texts):
+    vectors, filters, places, lengths = drawn(texts)
+    vectors.requires_grad_()
+    filters.requires_grad_()
+    own = MaxOverTime.apply(torch.einsum("ve,tfe->vtf", vectors, filters), places, lengths, WIDTHS)
+    expected = convolved(vectors, filters, places, lengths)
+    torch.testing.assert_close(own, expected)
+    weights = torch.randn(own.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    words, taps = torch.autograd.grad((own * weights).sum(), (vectors, filters))
+    by_words, by_taps = torch.autograd.grad((expected * weights).sum(), (vectors, filters))
+    torch.testing.assert_close(words[1:], by_words[1:])
+    torch.testing.assert_close(taps, by_taps)
+    assert not words[0].any()  # what stands behind a text's end is no word

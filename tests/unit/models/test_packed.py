@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from recsys_spark.models import packed
 from recsys_spark.models.packed import Rows, last_places, pack
 
 LENGTHS = [3, 1, 7, 1, 4, 5, 2, 7]
@@ -41,13 +43,15 @@ def test_a_packed_sequence_has_the_longest_row_first_and_place_by_place():
     assert torch.equal(rows.from_packed_sequence(sequence), values(rows))
 
 
-def test_groups_are_rectangles_of_rows_of_similar_length_with_zeros_behind_them():
+@pytest.mark.parametrize("growth", [1.25, 4.0])  # a processor's, a GPU's
+def test_groups_are_rectangles_of_rows_of_similar_length_with_zeros_behind_them(growth, monkeypatch):
+    monkeypatch.setitem(packed.GROWTH, "cpu", growth)
     rows = Rows(torch.tensor(LENGTHS))
     groups = rows.to_groups(values(rows) + 1)
     found = {}
     for group in groups:
         real = (group > 0).all(dim=2)
-        assert (real.sum(dim=1) * 1.25 >= group.shape[1]).all()
+        assert (real.sum(dim=1) * growth >= group.shape[1]).all()
         for row, there in zip(group, real, strict=True):
             assert there[: there.sum()].all()
             found[int(row[0, 0]) - 1] = (row[there][:, 1] - 1).tolist()
