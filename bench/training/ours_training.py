@@ -1,7 +1,7 @@
 """Trains what ours.py prepared, without Spark or Java: run by bench/training/run.py with `--prepared`.
 
 `--prepared` is a folder that ours.py left on another machine: the dataset, and the training's specification. The same
-worker trains that train_models launches, and what it trained is judged by what ours.py shares with this. Needs petastorm.
+worker trains that train_models launches; ours.py shares what judges it. Needs petastorm.
 """
 
 from __future__ import annotations
