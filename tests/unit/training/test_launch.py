@@ -43,9 +43,10 @@ def test_two_processes_are_launched_and_their_curve_is_told(spark, make_spec, tm
     assert result["best_epoch"] >= 1
     assert result["bytes_per_step"] > 0
     assert "agent" not in result
-    assert [line.split(":")[0] for line in lines] == [f"epoch {epoch}/3 done" for epoch in (1, 2, 3)]
-    assert "s left" in lines[0]
-    assert "left" not in lines[2]
+    done = [line for line in lines if "done" in line]  # a slow machine also tells of steps
+    assert [line.split(":")[0] for line in done] == [f"epoch {epoch}/3 done" for epoch in (1, 2, 3)]
+    assert "s left" in done[0]
+    assert "left" not in done[2]
     assert [step for name, _, step in points if name == "valid_ndcg_at_10"] == [10, 20, 30]
     assert [value > 0 for name, value, _ in points if name == "bytes_communicated"] == [True] * 3
 
