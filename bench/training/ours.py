@@ -26,8 +26,7 @@ import yaml  # noqa: E402
 
 from bench.accuracy.beauty.prepare import write_events  # noqa: E402
 from bench.training.data import read_histories, split_last  # noqa: E402
-from bench.training.engine import parser_of  # noqa: E402
-from bench.training.ours_training import Prepared, conclude  # noqa: E402
+from bench.training.ours_training import Prepared, conclude, our_parser  # noqa: E402
 from recsys_spark.config import load_config  # noqa: E402
 from recsys_spark.fitting.neural import make_spec  # noqa: E402
 from recsys_spark.pipeline.runner import Runner  # noqa: E402
@@ -38,9 +37,7 @@ from recsys_spark.training.launch import launch  # noqa: E402
 
 
 def main() -> int:
-    parser = parser_of(__doc__, batch_size=128)
-    parser.add_argument("--loss", choices=["full_softmax", "sampled_softmax"], default="full_softmax")
-    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    parser = our_parser(__doc__)
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="further settings")
     parser.add_argument("--prepare-only", action="store_true", help="leave what ours_training.py takes, train nothing")
     arguments = parser.parse_args()

@@ -6,6 +6,7 @@ worker trains that train_models launches; ours.py shares what judges it. Needs p
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -64,10 +65,8 @@ class Prepared:
 
 
 def main() -> int:
-    parser = parser_of(__doc__, batch_size=128)
+    parser = our_parser(__doc__)
     parser.add_argument("--prepared", type=Path, required=True, help="a folder that ours.py prepared")
-    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
-    parser.add_argument("--loss", choices=["full_softmax", "sampled_softmax"], default="full_softmax")
     arguments = parser.parse_args()
     prepared = Prepared.load(arguments.prepared)
     own = prepared.recommender
@@ -89,6 +88,14 @@ def main() -> int:
     Path(spec.work).mkdir(parents=True)
     conclude(arguments, replace(prepared, spec=spec, recommender=settings), train(spec))
     return 0
+
+
+def our_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that both scripts of ours take."""
+    parser = parser_of(description, batch_size=128)
+    parser.add_argument("--loss", choices=["full_softmax", "sampled_softmax"], default="full_softmax")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    return parser
 
 
 def conclude(arguments: Any, prepared: Prepared, result: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def test_a_result_says_with_which_settings_it_came_about(tmp_path: Path) -> None
     assert (result["dim"], result["recommender"]) == (32, {"dim": 32})
 
 
-def test_what_was_prepared_is_trained_elsewhere(tmp_path: Path) -> None:
+def test_what_was_prepared_is_read_back_elsewhere(tmp_path: Path) -> None:
     composition = Composition(
         **{"user_encoder": "gru", "item_encoders": ("id",), "scorer": "dot", "loss": "full_softmax", "dim": 8},
         **{"layers": 1, "dropout": 0.0, "num_items": 10, "max_length": 5},
