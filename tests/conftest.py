@@ -10,6 +10,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 
+@pytest.fixture(scope="session", autouse=True)
+def spark_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What any Spark of the tests puts aside, also one that is killed, lies where pytest tidies up after them."""
+    folder = tmp_path_factory.mktemp("spark")
+    os.environ["SPARK_LOCAL_DIRS"] = str(folder)
+    os.environ["SPARK_SUBMIT_OPTS"] = f"-Djava.io.tmpdir={folder}"
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One small Spark for the whole run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -71,11 +72,13 @@ class Killer(threading.Thread):
             pid = self._pid(executor)
             if pid is None:
                 continue
+            folder = Path(os.readlink(f"/proc/{pid}/cwd"))
             os.kill(pid, signal.SIGSTOP)
             time.sleep(SETTLE_SECONDS)
             if self._runs(aim) and executor in self._busy():
                 pythons = tuple(child for child in children(pid) if "python" in Path(child).name)
                 os.kill(pid, signal.SIGKILL)
+                sweep(folder)
                 return Kill(aim.description, executor, pythons)
             os.kill(pid, signal.SIGCONT)
         return None
@@ -102,6 +105,16 @@ class Killer(threading.Thread):
                     if os.getpgid(pid) in self._groups:
                         return pid
         return None
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a dead executor had fetched and unpacked: more than a gigabyte, and the worker would keep it.
+
+    Its logs stay.
+    """
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)  # processes of its own may end only now
 
 
 def read_json(url: str) -> Any:

@@ -67,6 +67,8 @@ def runs(cluster: Cluster, shipped: tuple[str, ...], tmp_path_factory: pytest.Te
         "spark.pyspark.python": "./environment/bin/python",
         "spark.pyspark.driver.python": str(cluster.python),
         "spark.executor.memory": "1g",
+        "spark.executor.extraJavaOptions": "-Djava.io.tmpdir=.",  # what a killed one had fetched lies in its folder
+        "spark.files.useFetchCache": "false",
         "spark.driver.memory": "1g",
         "spark.driver.host": "127.0.0.1",
         "spark.ui.port": str(ui_port),
