@@ -9,13 +9,16 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""A test's JVM ends before code that is compiled at length pays; and two tests share two cores."""
+
 
 @pytest.fixture(scope="session", autouse=True)
-def spark_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+def spark_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What any Spark of the tests puts aside, also one that is killed, lies where pytest tidies up after them."""
     folder = tmp_path_factory.mktemp("spark")
     os.environ["SPARK_LOCAL_DIRS"] = str(folder)
-    os.environ["SPARK_SUBMIT_OPTS"] = f"-Djava.io.tmpdir={folder}"
+    os.environ["SPARK_SUBMIT_OPTS"] = f"-Djava.io.tmpdir={folder} {SHORT_LIVED}"
 
 
 @pytest.fixture(scope="session")

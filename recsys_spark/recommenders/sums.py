@@ -1,8 +1,9 @@
 """Sums of scores: what several recommenders say of a block of users becomes one [B, I], written once.
 
-Whatever is added waits until the end. Then some users' rows are made at a time, so few that they stay in the
-processor's cache: matrices times factors, cells, and one product of all users' sides, laid side by side, with all
-catalogue sides. Letters as in `batch`; N cells, C columns, Q kinds of items.
+Whatever is added waits until the end. Then one product of all users' sides, laid side by side, with all catalogue sides
+writes the sum: for all users at once, since a product of few rows with a catalogue mostly reads the catalogue. To that
+are added matrices times factors and cells, some users' rows at a time, so few that they stay in the processor's cache.
+Letters as in `batch`; N cells, C columns, Q kinds of items.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from recsys_spark.models.affinity import add_gathered
 
 CELLS_AT_ONCE = 1 << 21
-"""Cells of the sum that are worked on at a time: 8 MB."""
+"""Cells of the sum that are added to at a time: 8 MB."""
 MATRICES = 2
 """Matrices that wait at most; they are as large as the sum itself."""
 JOINED_BYTES = 1 << 28
@@ -87,34 +88,32 @@ class Sums:
         """The sum of all that waits and of what was made before; nothing waits any longer."""
         users, items = self._shape
         total = torch.empty(self._shape) if self._total is None else self._total
-        products = self._products()
-        step = max(1, CELLS_AT_ONCE // max(items, 1))
-        for start in range(0, users, step):
-            some = slice(start, min(start + step, users))
-            begun = self._begin(total[some], some)
-            for users_BD, items_ID in products:
-                if begun:
-                    total[some].addmm_(users_BD[some], items_ID.T)
-                else:
-                    begun = True
-                    torch.mm(users_BD[some], items_ID.T, out=total[some])
+        begun = self._total is not None
+        for users_BD, items_ID in self._products():
+            if begun:
+                total.addmm_(users_BD, items_ID.T)
+            else:
+                torch.mm(users_BD, items_ID.T, out=total)
+            begun = True
+        if not begun or self._matrices or self._columns or self._tables or self._cells:
+            step = max(1, CELLS_AT_ONCE // max(items, 1))
+            for start in range(0, users, step):
+                some = slice(start, min(start + step, users))
+                self._add(total[some], some, begun)
         for waiting in (self._matrices, self._columns, self._tables, self._cells):
             waiting.clear()
         for products_of in (self._users, self._sides, self._factors, self._rows):
             products_of.clear()
         return total
 
-    def _begin(self, rows_bI: Tensor, some: slice) -> bool:
-        """Add all but the products to some rows; False where they were not touched and hold anything."""
-        begun = self._total is not None
+    def _add(self, rows_bI: Tensor, some: slice, begun: bool) -> None:
+        """Add all but the products to some rows, which hold nothing yet unless they were begun."""
         for scores_BI, factors_B in self._matrices:
             if begun:
                 rows_bI.addcmul_(scores_BI[some], factors_B[some, None])
             else:
                 torch.mul(scores_BI[some], factors_B[some, None], out=rows_bI)
             begun = True
-        if not begun and not (self._columns or self._tables or self._cells) and (self._users or self._rows):
-            return False
         if not begun:
             rows_bI.zero_()
         for scores_BC, columns_C, factors_B in self._columns:
@@ -126,7 +125,6 @@ class Sums:
         for places_N, scores_N in self._cells:
             low, high = torch.searchsorted(places_N, torch.tensor([first, some.stop * self._shape[1]])).tolist()
             rows_bI.view(-1).scatter_add_(0, places_N[low:high] - first, scores_N[low:high])
-        return True
 
     def _products(self) -> list[tuple[Tensor, Tensor]]:
         """All products, as one where the sides may be laid side by side."""

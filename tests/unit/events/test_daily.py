@@ -28,6 +28,7 @@ RULES = {
     "robots": {"events_an_hour": 20},
     "outliers": {"price": True, "min_observations": 5, "days": 7},
 }
+ALWAYS_FOUND = {"robot", "bad_event_time", "missing_user_id", "return"}
 
 
 def delivered(day: int, draw: random.Random) -> list[str]:
@@ -94,44 +95,58 @@ def content(shop: Shop) -> tuple[list[Any], list[Any]]:
     return sorted(map(repr, clean)), sorted(map(repr, bad))
 
 
-@pytest.mark.parametrize("days", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_single_days_a_backfill_and_one_full_run_give_the_same_tables(
-    spark: SparkSession, tmp_path: Path, days: int
-) -> None:
+def test_single_days_a_backfill_and_one_full_run_give_the_same_tables(spark: SparkSession, tmp_path: Path) -> None:
     landing = tmp_path / "landing"
-    deliver(landing, range(days))
-    all_at_once, single, backfill = (shop(spark, tmp_path / name, landing) for name in ("full", "single", "backfill"))
+    deliver(landing, range(3))
+    all_at_once, single = (shop(spark, tmp_path / name, landing) for name in ("full", "single"))
     all_at_once.run("clean_events", cleaning.run)
-    for day in range(days):
+    for day in range(3):
         single.run("clean_events", cleaning.run, as_of=until(day))
-    for day in (days // 3, days - 1):  # what was missed is caught up
+
+    check_that_all_ways_end_alike(all_at_once, single, 3, ALWAYS_FOUND)
+
+
+@pytest.fixture(scope="module")
+def month(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, Shop]:
+    """The shop after thirty days: by one run, and by a run each day."""
+    folder = tmp_path_factory.mktemp("month")
+    landing = folder / "landing"
+    deliver(landing, range(30))
+    split = {"test_days": 5, "valid_days": 5}
+    all_at_once, single = (shop(spark, folder / name, landing, split=split) for name in ("full", "single"))
+    all_at_once.run("clean_events", cleaning.run)
+    all_at_once.run("build_features", features.run, as_of=until(29))
+    for day in range(30):
+        single.run("clean_events", cleaning.run, as_of=until(day))
+        single.run("build_features", features.run, as_of=until(day))
+    return all_at_once, single
+
+
+@pytest.mark.slow
+def test_thirty_single_days_a_backfill_and_one_full_run_give_the_same_tables(month: tuple[Shop, Shop]) -> None:
+    check_that_all_ways_end_alike(*month, 30, ALWAYS_FOUND | {"too_late", "outlier_price"})
+
+
+@pytest.mark.slow
+def test_thirty_single_days_of_ids_and_histories_equal_one_full_run(month: tuple[Shop, Shop]) -> None:
+    all_at_once, single = month
+    assert keyed(all_at_once) == keyed(single)
+
+
+def check_that_all_ways_end_alike(all_at_once: Shop, single: Shop, days: int, reasons: set[str]) -> None:
+    """Beside both a shop that caught up what it had missed, and one day of the whole that is run again."""
+    root = all_at_once.root.parent
+    backfill = shop(all_at_once.spark, root / "backfill", root / "landing")
+    for day in (days // 3, days - 1):
         backfill.run("clean_events", cleaning.run, as_of=until(day))
 
     wanted = content(all_at_once)
     assert content(single) == wanted
     assert content(backfill) == wanted
-    reasons = {reason for row in all_at_once.table("quarantine").collect() for reason in row["reasons"]}
-    wanted_reasons = {"robot", "bad_event_time", "missing_user_id", "return"}
-    assert wanted_reasons | ({"too_late", "outlier_price"} if days > 5 else set()) <= reasons
+    assert reasons <= {reason for row in all_at_once.table("quarantine").collect() for reason in row["reasons"]}
 
-    all_at_once.run("clean_events", cleaning.run, as_of=until(days // 2))  # a day that is run again
+    all_at_once.run("clean_events", cleaning.run, as_of=until(days // 2))
     assert content(all_at_once) == wanted
-
-
-@pytest.mark.slow
-def test_thirty_single_days_of_ids_and_histories_equal_one_full_run(spark: SparkSession, tmp_path: Path) -> None:
-    landing = tmp_path / "landing"
-    deliver(landing, range(30))
-    split = {"test_days": 5, "valid_days": 5}
-    all_at_once = shop(spark, tmp_path / "full", landing, split=split)
-    all_at_once.run("clean_events", cleaning.run)
-    all_at_once.run("build_features", features.run, as_of=until(29))
-    single = shop(spark, tmp_path / "single", landing, split=split)
-    for day in range(30):
-        single.run("clean_events", cleaning.run, as_of=until(day))
-        single.run("build_features", features.run, as_of=until(day))
-
-    assert keyed(all_at_once) == keyed(single)
 
 
 def keyed(shop: Shop) -> tuple[list[str], list[str]]:
