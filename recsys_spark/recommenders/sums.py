@@ -84,6 +84,7 @@ class Sums:
             self.add_row(self._offsets, _ones(self._shape[1]))
         return self._made()
 
+    @torch.no_grad()
     def _made(self) -> Tensor:
         """The sum of all that waits and of what was made before; nothing waits any longer."""
         users, items = self._shape
