@@ -123,11 +123,13 @@ def month(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # whichever is first makes the month
 def test_thirty_single_days_a_backfill_and_one_full_run_give_the_same_tables(month: tuple[Shop, Shop]) -> None:
     check_that_all_ways_end_alike(*month, 30, ALWAYS_FOUND | {"too_late", "outlier_price"})
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # whichever is first makes the month
 def test_thirty_single_days_of_ids_and_histories_equal_one_full_run(month: tuple[Shop, Shop]) -> None:
     all_at_once, single = month
     assert keyed(all_at_once) == keyed(single)
